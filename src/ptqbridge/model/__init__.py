@@ -1,0 +1,1 @@
+"""ONNX models: loading with clear errors, checking, external data, saving."""
