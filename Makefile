@@ -1,0 +1,56 @@
+# The two commands of the README are `make demo` and `make test`; each makes its environment if it is missing.
+#
+#   make test PYTHON=python3.12                  another interpreter (3.10 or newer)
+#   make test LOCK=requirements/lowest.txt       the lowest supported dependencies (Python 3.10)
+#   make test ARGS="-k table -x"                 more arguments for pytest
+
+PYTHON ?= python3
+LOCK ?= requirements/newest.txt
+ARGS ?=
+
+# A shell word that makes the environment on first use; its tools see this checkout's package, which is not installed.
+ENV_PYTHON = env=$$(bash scripts/env.sh $(basename $(notdir $(LOCK))) $(LOCK) $(PYTHON)) && py=$$env/bin/python
+export PYTHONPATH := $(CURDIR)/src
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-real lint format docs bench wheel clean
+
+help:  ## say what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+demo:  ## the main job on the example model: int8 build, performance summary, accuracy, mapping report
+	@$(ENV_PYTHON) && bash examples/demo.sh "$$py"
+
+test:  ## all tests that need no vendor tool
+	@$(ENV_PYTHON) && "$$py" -m pytest -n 2 -q --ignore=tests/real --ignore=tests/gpu $(ARGS)
+
+test-real:  ## tests with the real vendor tools that are installed
+	@if [ ! -d tests/real ]; then echo "no real tests yet"; exit 0; fi; \
+	$(ENV_PYTHON) && { "$$py" -m pytest -q tests/real $(ARGS) || { \
+	    status=$$?; [ $$status -eq 5 ] && echo "no real tests yet" || exit $$status; }; }
+
+lint:  ## ruff, mypy, import-linter
+	@$(ENV_PYTHON) && \
+	"$$py" -m ruff check . && \
+	"$$py" -m ruff format --check . && \
+	"$$py" -m mypy && \
+	"$$py" -c 'from importlinter.cli import lint_imports_command as main; main()' --no-cache
+
+format:  ## let ruff mend what it can
+	@$(ENV_PYTHON) && "$$py" -m ruff check --fix . && "$$py" -m ruff format .
+
+docs:  ## write the generated pages anew
+	@$(ENV_PYTHON) && "$$py" -m ptqbridge flags --all --format markdown > docs/options.md.new && \
+	mv docs/options.md.new docs/options.md || { rm -f docs/options.md.new; exit 1; }
+
+bench:  ## run every benchmark
+	@$(ENV_PYTHON) && found=0 && for script in benchmarks/[a-z]*.py; do \
+	    [ -e "$$script" ] || continue; found=1; echo "== $$script"; "$$py" "$$script" || exit $$?; \
+	done; [ $$found -eq 1 ] || echo "no benchmarks yet"
+
+wheel:  ## build sdist and wheel, install the wheel into a fresh environment, run it
+	@$(ENV_PYTHON) && bash scripts/check_wheel.sh "$$py"
+
+clean:  ## remove what tools left in the checkout (environments live elsewhere: see scripts/env.sh)
+	rm -rf build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache htmlcov .coverage
+	find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
