@@ -18,14 +18,17 @@ unset PYTHONPATH PYTHONHOME
 export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1
 
 # Version, place and lock together make the key: an environment must not outlive the interpreter that it links to.
-described=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2], sys.version, sys.base_prefix)') ||
-    fail "$python does not run; name a Python 3.10 or newer, as in: make test PYTHON=/path/to/python3"
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-    fail "$python is Python ${described%% *}; 3.10 or newer is needed, as in: make test PYTHON=python3.11"
-hash=$( { echo "$described"; cat "$lock"; } |
-    "$python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:12])')
+key=$("$python" -c '
+import hashlib, sys
+version = "%d.%d" % sys.version_info[:2]
+if sys.version_info < (3, 10):
+    sys.exit("env.sh: Python 3.10 or newer is needed, this is %s; name one, as in: make test PYTHON=python3.11" % version)
+key = hashlib.sha256((sys.version + sys.base_prefix).encode())
+key.update(open(sys.argv[1], "rb").read())
+print(version + "-" + key.hexdigest()[:12])' "$lock") ||
+    fail "$python cannot be used"
 home=${PTQBRIDGE_ENVS:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/ptqbridge/envs}
-env=$home/$name-${described%% *}-$hash
+env=$home/$name-$key
 
 if [ ! -d "$env" ]; then
     mkdir -p "$home"
