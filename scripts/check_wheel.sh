@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds sdist and wheel, installs the wheel with its dependencies into a fresh environment, runs the installed command.
 #
-#   scripts/check_wheel.sh PYTHON        PYTHON: an interpreter that has hatchling (an environment of env.sh)
+#   scripts/check_wheel.sh PYTHON        PYTHON: an interpreter that has hatchling and pip (an environment of env.sh)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$1
