@@ -1,0 +1,245 @@
+"""Runs samples through an observed model on several workers and gathers what each tensor needs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ptqbridge.errors import InputError, PtqbridgeError
+from ptqbridge.quantize.histogram import Collector, Scratch
+from ptqbridge.quantize.observe import Observation
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+NewCollector = Callable[[str, int, Scratch], Collector]
+"""Makes the collector of a tensor from its name, its number of elements in the first sample, and a worker's memory."""
+
+
+@dataclass
+class Extremes:
+    """The least and greatest value seen so far."""
+
+    low: float = float("inf")
+    high: float = float("-inf")
+
+    def add(self, low: float, high: float) -> None:
+        """Widen by one sample's extremes."""
+        self.low, self.high = min(self.low, low), max(self.high, high)
+
+
+@dataclass
+class Findings:
+    """What one worker, or all of them together, saw: extremes and collectors per tensor, and the sample count."""
+
+    extremes: dict[str, Extremes] = field(default_factory=dict)
+    collectors: dict[str, Any] = field(default_factory=dict)
+    samples: int = 0
+
+    def merge(self, other: Findings) -> None:
+        """Add what another worker saw."""
+        self.samples += other.samples
+        for name, extremes in other.extremes.items():
+            self.extremes.setdefault(name, Extremes()).add(extremes.low, extremes.high)
+        for name, collector in other.collectors.items():
+            if name in self.collectors:
+                self.collectors[name].merge(collector)
+            else:
+                self.collectors[name] = collector
+
+
+def default_workers() -> int:
+    """As many workers as this process has cores, at most 4: each holds one sample's observed tensors."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 4)
+
+
+def open_session(model: bytes, *, threads: int = 1) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime CPU session with its default graph optimization. Raises ``InputError`` when it refuses."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as problem:  # ONNX Runtime's own exceptions share no base class
+        raise InputError(f"the model cannot be run by ONNX Runtime: {_first_line(problem)}") from problem
+
+
+def collect(
+    observation: Observation,
+    samples: Iterable[object],
+    *,
+    workers: int,
+    new_collector: NewCollector | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Findings:
+    """Run every sample once and return what was seen.
+
+    ``workers`` threads share one session, each running one sample at a time on one thread of its own: on few cores
+    that is faster than splitting the operators, and only one sample per worker is ever held. ``new_collector`` makes
+    what keeps a tensor's values; without it only extremes are kept.
+    ``progress`` is called with the number of samples done.
+
+    Raises ``InputError`` naming sample and tensor for NaN or infinity, and for a sample the model cannot take. Of
+    several bad samples the first is named, whatever the number of workers.
+    """
+    session = open_session(observation.model)
+    queue = _Queue(samples, progress)
+    crew = [_Worker(session, observation, queue, new_collector) for _ in range(max(1, workers))]
+    if len(crew) == 1:
+        crew[0].work()
+    else:
+        with ThreadPoolExecutor(len(crew), thread_name_prefix="calibrate") as pool:
+            futures = [pool.submit(worker.work) for worker in crew]
+            try:
+                for future in futures:
+                    future.result()
+            finally:  # also on Ctrl-C: let nobody start another sample
+                queue.close()
+    queue.raise_first()
+    result = crew[0].findings
+    for worker in crew[1:]:
+        result.merge(worker.findings)
+    return result
+
+
+class _Queue:
+    """Hands out samples one by one, counts those done and remembers failures by position."""
+
+    def __init__(self, samples: Iterable[object], progress: Callable[[int], None] | None) -> None:
+        self._iterator: Iterator[tuple[int, object]] = enumerate(samples)
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._failures: dict[int, BaseException] = {}
+        self._given = 0
+        self._done = 0
+        self._closed = False
+
+    def take(self) -> tuple[int, object] | None:
+        with self._lock:
+            if self._closed:
+                return None
+            try:
+                item = next(self._iterator, None)
+            except BaseException as problem:  # a broken image, say: reported in order, like a failed run
+                self._failures[self._given] = problem
+                item = None
+            if item is None:
+                self._closed = True
+                return None
+            self._given += 1
+            return item
+
+    def done(self) -> None:
+        with self._lock:
+            self._done += 1
+            if self._progress is not None:
+                self._progress(self._done)
+
+    def fail(self, position: int, problem: BaseException) -> None:
+        with self._lock:
+            self._failures[position] = problem
+            self._closed = True
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+
+    def raise_first(self) -> None:
+        if self._failures:
+            raise self._failures[min(self._failures)]
+
+
+class _Worker:
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        observation: Observation,
+        queue: _Queue,
+        new_collector: NewCollector | None,
+    ) -> None:
+        self.findings = Findings()
+        self._scratch = Scratch()
+        self._session = session
+        self._observation = observation
+        self._queue = queue
+        self._new_collector = new_collector
+        self._fetches = observation.fetches
+
+    def work(self) -> None:
+        while (item := self._queue.take()) is not None:
+            position, sample = item
+            try:
+                arrays: Any = getattr(sample, "arrays", sample)
+                self._one(str(getattr(sample, "name", f"sample {position}")), arrays)
+            except BaseException as problem:
+                self._queue.fail(position, problem)
+                return
+            self._queue.done()
+
+    def _one(self, sample: str, arrays: Arrays) -> None:
+        observed = set(self._observation.inputs)
+        for name, array in arrays.items():
+            if array.dtype.kind == "f":
+                self._see(sample, name, array, keep=name in observed)
+        try:
+            outputs = dict(zip(self._fetches, self._session.run(self._fetches, dict(arrays)), strict=True))
+        except PtqbridgeError:
+            raise
+        except Exception as problem:
+            raise InputError(f"{sample}: the model does not take it: {_first_line(problem)}") from problem
+        for output, total in self._observation.health.items():
+            if np.isnan(outputs[total]):
+                raise InputError(f"{sample}: model output {output!r}: expected finite values, found NaN")
+        for watch in self._observation.watches:
+            if watch.values:
+                self._see(sample, watch.name, outputs.pop(watch.values), never_negative=watch.never_negative)
+            else:
+                low = 0.0 if watch.never_negative else float(outputs[watch.minimum])
+                self._extend(sample, watch.name, low, float(outputs[watch.maximum]))
+        self.findings.samples += 1
+
+    def _see(
+        self, sample: str, name: str, array: npt.NDArray[Any], *, keep: bool = True, never_negative: bool = False
+    ) -> None:
+        """Look at a tensor on the host: its extremes, and with ``keep`` what the method collects of it."""
+        if array.size == 0:
+            return
+        high = float(array.max())
+        low = 0.0 if never_negative else float(array.min())
+        if not keep:
+            _check_finite(sample, name, low, high)
+            return
+        self._extend(sample, name, low, high)
+        if self._new_collector is not None:
+            values = np.ascontiguousarray(array, np.float32).reshape(-1)
+            collector = self.findings.collectors.get(name)
+            if collector is None:
+                collector = self.findings.collectors[name] = self._new_collector(name, values.size, self._scratch)
+            collector.add(values, low, high)
+
+    def _extend(self, sample: str, name: str, low: float, high: float) -> None:
+        _check_finite(sample, name, low, high)
+        self.findings.extremes.setdefault(name, Extremes()).add(low, high)
+
+
+def _check_finite(sample: str, name: str, low: float, high: float) -> None:
+    if not (np.isfinite(low) and np.isfinite(high)):
+        found = "NaN" if np.isnan(low) or np.isnan(high) else "infinity"
+        raise InputError(f"{sample}: tensor {name!r}: expected finite values, found {found}")
+
+
+def _first_line(problem: BaseException) -> str:
+    text = str(problem).strip().splitlines()
+    return text[0] if text else type(problem).__name__

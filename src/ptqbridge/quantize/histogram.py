@@ -1,0 +1,157 @@
+"""What is kept of a tensor's values while samples stream by: extremes, a histogram of magnitudes, or the largest ones.
+
+Each of these can be fed in any order and merged across workers with the same result, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Values = npt.NDArray[np.float32]
+
+_CHUNK = 32_768
+"""Elements handled at a time: 128 KiB of float32, so that the passes over one chunk stay in the L2 cache."""
+
+
+class Collector(Protocol):
+    """Keeps what one method needs of one tensor."""
+
+    def add(self, values: Values, low: float, high: float) -> None:
+        """Take in one sample's ``values`` (flat, finite, float32), whose extremes are ``low`` and ``high``."""
+
+
+class Scratch:
+    """Working memory for one worker, so that no chunk allocates."""
+
+    def __init__(self) -> None:
+        self.real = np.empty(_CHUNK, np.float32)
+        self.index = np.empty(_CHUNK, np.intp)
+
+
+class Histogram:
+    """Counts of ``|x|`` in ``bins`` equal bins over ``[0, limit)``, where ``limit`` is a power of two.
+
+    When a larger value comes, ``limit`` doubles as often as needed and neighbouring bins are added in pairs. Scaling by
+    a power of two is exact in floating point, so the counts are those of binning everything with the final limit.
+    """
+
+    _LEAST_EXPONENT = -100  # below 2**-100 the scale would leave float32; such values share the lowest bins
+
+    def __init__(self, bins: int, scratch: Scratch | None = None) -> None:
+        if bins < 2 or bins & (bins - 1):
+            raise ValueError(f"bins must be a power of two, not {bins}")
+        self.counts = np.zeros(bins, np.int64)
+        self.exponent: int | None = None  # limit == 2 ** exponent; None until a value other than zero came
+        self._scratch = scratch or Scratch()
+
+    @property
+    def bins(self) -> int:
+        """Number of bins."""
+        return len(self.counts)
+
+    @property
+    def width(self) -> float:
+        """Width of one bin, in the tensor's unit; 0.0 while only zeros came."""
+        return 0.0 if self.exponent is None else math.ldexp(1.0, self.exponent) / self.bins
+
+    @property
+    def used(self) -> npt.NDArray[np.int64]:
+        """The counts up to the last bin that holds anything (at least one bin)."""
+        filled = np.flatnonzero(self.counts)
+        return self.counts[: int(filled[-1]) + 1 if len(filled) else 1]
+
+    def add(self, values: Values, low: float, high: float) -> None:
+        """Count one sample's values; see ``Collector``."""
+        peak = max(-low, high)
+        if peak == 0.0:
+            self.counts[0] += values.size
+            return
+        self._reach(max(math.frexp(peak)[1], self._LEAST_EXPONENT))
+        assert self.exponent is not None
+        scale = np.float32(math.ldexp(float(self.bins), -self.exponent))
+        for start in range(0, values.size, _CHUNK):
+            chunk = values[start : start + _CHUNK]
+            real, index = self._scratch.real[: chunk.size], self._scratch.index[: chunk.size]
+            if low < 0.0:
+                np.abs(chunk, out=real)
+                chunk = real
+            np.multiply(chunk, scale, out=real)
+            np.copyto(index, real, casting="unsafe")  # truncates, as floor does for what is not negative
+            self.counts += np.bincount(index, minlength=self.bins)
+
+    def merge(self, other: Histogram) -> None:
+        """Add the counts of ``other``, a histogram of as many bins, which may change its limit on the way."""
+        if other.exponent is None:
+            self.counts[0] += other.counts[0]
+            return
+        self._reach(other.exponent)
+        assert self.exponent is not None
+        other._reach(self.exponent)
+        self.counts += other.counts
+
+    def _reach(self, exponent: int) -> None:
+        """Make the limit at least ``2 ** exponent``. A magnitude m has ``m < 2 ** frexp(m)[1]``."""
+        if self.exponent is None:
+            self.exponent = exponent
+        while self.exponent < exponent:
+            half = self.bins // 2
+            pairs = self.counts.reshape(half, 2).sum(axis=1)
+            self.counts[:half] = pairs
+            self.counts[half:] = 0
+            self.exponent += 1
+
+
+class Tail:
+    """The ``keep`` largest ``|x|`` of everything seen, and how many values there were in all."""
+
+    def __init__(self, keep: int) -> None:
+        self.keep = max(1, keep)
+        self.count = 0
+        self._floor = np.float32(0.0)  # at least ``keep`` kept values are >= this, so nothing below it matters
+        self._kept: list[Values] = []
+        self._pending = 0
+        self._room = 2 * self.keep + 4096
+
+    def add(self, values: Values, low: float, high: float) -> None:
+        """Look at one sample's values; see ``Collector``."""
+        self.count += values.size
+        if max(-low, high) <= self._floor:
+            return
+        for start in range(0, values.size, _CHUNK):
+            chunk = values[start : start + _CHUNK]
+            if low < 0.0:
+                chunk = np.abs(chunk)
+            large = chunk[chunk > self._floor]
+            if large.size:
+                self._kept.append(large)
+                self._pending += large.size
+                if self._pending > self._room:
+                    self._shrink()
+
+    def merge(self, other: Tail) -> None:
+        """Take over what ``other``, a tail of the same ``keep``, has kept."""
+        self.count += other.count
+        self.keep = min(self.keep, other.keep)
+        self._kept += other._kept
+        self._pending += other._pending
+        self._shrink()
+
+    def largest(self) -> Values:
+        """The kept magnitudes in descending order: all that are not zero, or the ``keep`` largest."""
+        self._shrink()
+        kept = self._kept[0] if self._kept else np.empty(0, np.float32)
+        return np.sort(kept)[::-1]
+
+    def _shrink(self) -> None:
+        if not self._kept:
+            return
+        kept = np.concatenate(self._kept) if len(self._kept) > 1 else self._kept[0]
+        if kept.size > self.keep:
+            kept = np.partition(kept, kept.size - self.keep)[kept.size - self.keep :].copy()
+            self._floor = np.float32(kept.min())
+        self._kept = [kept]
+        self._pending = kept.size

@@ -1,0 +1,156 @@
+"""Which tensors are looked at where, and the few nodes added to a model so that ONNX Runtime looks at them itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from ptqbridge.errors import InputError
+from ptqbridge.quantize.sources import GraphFacts
+
+FLOATS = {
+    TensorProto.FLOAT: "float32",
+    TensorProto.DOUBLE: "float64",
+    TensorProto.FLOAT16: "float16",
+    TensorProto.BFLOAT16: "bfloat16",
+}
+PREFIX = "ptqbridge_"
+"""Starts the name of every tensor and node added to a model."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """One tensor computed by the graph that is observed while it runs.
+
+    ``maximum`` and ``minimum`` name scalar outputs of the observed model holding this tensor's extremes; ``minimum``
+    is empty when ``never_negative``. ``values`` names the output that holds the tensor itself. What the method in use
+    does not need is empty.
+    """
+
+    name: str
+    never_negative: bool
+    maximum: str = ""
+    minimum: str = ""
+    values: str = ""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The observed model, and what of it to read.
+
+    ``model`` is the serialized ONNX model with observers; ``watches`` the tensors seen in the graph; ``inputs`` the
+    graph inputs seen on the host; ``constants`` the ranges ``(min, max)`` of constants; ``sources`` maps every tensor
+    asked for (and not left out) to the tensor that stands for it; ``left_out`` gives a reason per tensor that has no
+    range. ``health`` maps model outputs to scalar outputs that are NaN when the former hold NaN.
+    """
+
+    model: bytes
+    watches: tuple[Watch, ...]
+    inputs: tuple[str, ...]
+    constants: dict[str, tuple[float, float]]
+    sources: dict[str, str]
+    left_out: dict[str, str]
+    health: dict[str, str]
+
+    @property
+    def fetches(self) -> list[str]:
+        """Names of the outputs to ask ONNX Runtime for."""
+        names = [name for watch in self.watches for name in (watch.maximum, watch.minimum, watch.values) if name]
+        return names + list(self.health.values())
+
+
+def observe(
+    proto: onnx.ModelProto, tensors: Sequence[str], *, values: bool, facts: GraphFacts | None = None
+) -> Observation:
+    """Decide where each of ``tensors`` is looked at, and build the observed model.
+
+    With ``values`` the tensors themselves become outputs; else their extremes are reduced inside the graph: a
+    ``ReduceMax`` (behind a ``GlobalMaxPool`` for rank 4, which reads ONNX Runtime's blocked layout where a reduction
+    would force a reorder) and, unless proven non-negative, a ``ReduceMin``. ``proto`` is not changed, and its weights
+    are not copied: Protocol Buffers merges concatenated messages, so the observers are serialized apart and appended.
+
+    Raises ``InputError`` when a tensor is not in the model.
+    """
+    facts = facts or GraphFacts(proto)
+    sources: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    constants: dict[str, tuple[float, float]] = {}
+    inputs: list[str] = []
+    watched: list[str] = []
+    for name in dict.fromkeys(tensors):
+        if name not in facts:
+            raise InputError(f"tensor {name!r}: asked for a range, but the model's main graph has no such tensor")
+        source = facts.source(name)
+        kind = facts.type_of(source)
+        if kind is not None and kind.elem_type and kind.elem_type not in FLOATS:
+            left_out[name] = f"{TensorProto.DataType.Name(kind.elem_type).lower()}, not a floating-point tensor"
+            continue
+        if source not in sources.values():
+            constant = facts.constant(source)
+            if constant is not None:
+                constants[source] = _extremes(source, constant)
+            elif source in facts.inputs:
+                inputs.append(source)
+            elif kind is not None and kind.is_empty:
+                constants[source] = (0.0, 0.0)
+            else:
+                watched.append(source)
+        sources[name] = source
+    patch = onnx.ModelProto()
+    watches = tuple(_watch(patch.graph, facts, name, index, values=values) for index, name in enumerate(watched))
+    health = _health(patch.graph, facts)
+    model = proto.SerializeToString() + patch.SerializeToString()
+    return Observation(model, watches, tuple(inputs), constants, sources, left_out, health)
+
+
+def _watch(graph: onnx.GraphProto, facts: GraphFacts, name: str, index: int, *, values: bool) -> Watch:
+    never_negative = facts.never_negative(name)
+    kind = facts.type_of(name)
+    elem_type = kind.elem_type if kind is not None and kind.elem_type else TensorProto.FLOAT
+    if values:
+        if name not in facts.outputs:
+            graph.output.append(helper.make_tensor_value_info(name, elem_type, None))
+        return Watch(name, never_negative, values=name)
+    stem = f"{PREFIX}{index}"
+    tensor = name
+    if elem_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16):  # ONNX Runtime's CPU reductions lack both
+        tensor = f"{stem}_float"
+        graph.node.append(helper.make_node("Cast", [name], [tensor], name=tensor, to=TensorProto.FLOAT))
+        elem_type = TensorProto.FLOAT
+    peak = tensor
+    if kind is not None and kind.rank == 4 and elem_type == TensorProto.FLOAT:
+        peak = f"{stem}_peak"
+        graph.node.append(helper.make_node("GlobalMaxPool", [tensor], [peak], name=peak))
+    maximum = _reduce(graph, "ReduceMax", peak, f"{stem}_max", elem_type)
+    minimum = "" if never_negative else _reduce(graph, "ReduceMin", tensor, f"{stem}_min", elem_type)
+    return Watch(name, never_negative, maximum, minimum)
+
+
+def _health(graph: onnx.GraphProto, facts: GraphFacts) -> dict[str, str]:
+    """Sums of the model's float outputs: NaN is lost by ONNX Runtime's maxima and minima, but not by a sum."""
+    sums = {}
+    for index, name in enumerate(facts.outputs):
+        kind = facts.type_of(name)
+        if kind is not None and kind.elem_type == TensorProto.FLOAT and name in facts.producers:
+            sums[name] = _reduce(graph, "ReduceSum", name, f"{PREFIX}{index}_sum", TensorProto.FLOAT)
+    return sums
+
+
+def _reduce(graph: onnx.GraphProto, op_type: str, source: str, output: str, elem_type: int) -> str:
+    # Without axes every opset reduces over all of them, so their move from attribute to input (13, 18) does not matter.
+    graph.node.append(helper.make_node(op_type, [source], [output], name=output, keepdims=0))
+    graph.output.append(helper.make_tensor_value_info(output, elem_type, []))
+    return output
+
+
+def _extremes(name: str, value: np.ndarray) -> tuple[float, float]:
+    if value.size == 0:
+        return 0.0, 0.0
+    low, high = float(value.min()), float(value.max())
+    if not np.isfinite(low) or not np.isfinite(high):
+        raise InputError(f"tensor {name!r}: the model's constant holds NaN or infinity")
+    return low, high

@@ -1,0 +1,196 @@
+"""What a graph says about its tensors without being run: equal values, proven signs, types and ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper, shape_inference
+
+MOVES = frozenset(
+    {"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity", "DepthToSpace", "SpaceToDepth"}
+)
+"""Operators whose first output holds exactly the elements of their first input, each once, in another order."""
+
+_SMALL = 1024
+"""Constants up to this many elements can carry shapes; larger ones are weights, which type inference does not need."""
+
+_NEVER_NEGATIVE = frozenset(
+    {
+        "Relu",
+        "Sigmoid",
+        "Softmax",
+        "HardSigmoid",
+        "Exp",
+        "Abs",
+        "Sqrt",
+        "Softplus",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceSumSquare",
+    }
+)
+_KEEPS_SIGN = MOVES | {
+    "MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "ReduceMax", "ReduceMin", "ReduceMean", "ReduceSum",
+    "Gather", "Slice", "Split", "Expand", "Tile", "Dropout", "Cast", "Ceil", "Floor", "Round",
+}  # fmt: skip
+_KEEPS_SIGN_OF_ALL = frozenset({"Concat", "Add", "Mul", "Max", "Min", "Sum", "Mean", "Div"})
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """Element type (a ``TensorProto`` enum value) and rank (``None`` when unknown) of one tensor."""
+
+    elem_type: int
+    shape: tuple[int | None, ...] | None
+
+    @property
+    def rank(self) -> int | None:
+        """Number of axes, or ``None``."""
+        return None if self.shape is None else len(self.shape)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether some axis is known to have length 0."""
+        return self.shape is not None and 0 in self.shape
+
+
+class GraphFacts:
+    """Answers about the tensors of the main graph of ``proto`` (which is read, never changed)."""
+
+    def __init__(self, proto: onnx.ModelProto) -> None:
+        graph = proto.graph
+        self.initializers: Mapping[str, TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
+        self.inputs = tuple(value.name for value in graph.input if value.name not in self.initializers)
+        self.outputs = tuple(value.name for value in graph.output)
+        self.producers = {name: node for node in graph.node for name in node.output if name}
+        self._proto = proto
+        self._types: dict[str, TensorType] | None = None
+        self._signs: dict[str, bool] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.producers or name in self.initializers or name in self.inputs
+
+    def source(self, name: str) -> str:
+        """The tensor that holds the same elements as ``name`` before any pure data movement."""
+        while (node := self.producers.get(name)) is not None and _is_move(node, name):
+            name = node.input[0]
+        return name
+
+    def constant(self, name: str) -> np.ndarray | None:
+        """The value of an initializer or ``Constant`` node, or ``None`` when ``name`` is neither."""
+        if name in self.initializers:
+            return numpy_helper.to_array(self.initializers[name])
+        node = self.producers.get(name)
+        if node is None or node.op_type != "Constant":
+            return None
+        attribute = node.attribute[0]
+        value = onnx.helper.get_attribute_value(attribute)
+        return numpy_helper.to_array(value) if attribute.name == "value" else np.asarray(value)
+
+    def never_negative(self, name: str) -> bool:
+        """Whether the graph alone proves every element of ``name`` to be at least zero."""
+        pending = [name]
+        while pending:  # not recursive: real graphs are deeper than Python's stack
+            current = pending[-1]
+            if current in self._signs:
+                pending.pop()
+                continue
+            needs, decide = self._sign_rule(current)
+            missing = [need for need in needs if need not in self._signs]
+            if missing:
+                pending.extend(missing)
+            else:
+                self._signs[current] = decide()
+                pending.pop()
+        return self._signs[name]
+
+    def _sign_rule(self, name: str) -> tuple[list[str], Callable[[], bool]]:
+        """The tensors whose signs decide that of ``name``, and the decision."""
+        node = self.producers.get(name)
+        if node is None or node.op_type == "Constant":
+            return [], lambda: self._constant_never_negative(name)
+        if node.domain not in ("", "ai.onnx"):
+            return [], lambda: False
+        if node.op_type in _NEVER_NEGATIVE:
+            return [], lambda: True
+        if node.op_type == "Clip":
+            return [], lambda: self._clip_floor(node) >= 0
+        if node.op_type == "Resize" and _text_attribute(node, "mode", "nearest") == "cubic":
+            return [], lambda: False  # cubic weights are partly negative
+        if node.op_type in _KEEPS_SIGN or node.op_type in ("Resize", "Upsample"):
+            return [node.input[0]], lambda: self._signs[node.input[0]]
+        if node.op_type in _KEEPS_SIGN_OF_ALL:
+            needs = list(node.input)
+            return needs, lambda: all(self._signs[need] for need in needs)
+        return [], lambda: False
+
+    def _constant_never_negative(self, name: str) -> bool:
+        tensor = self.initializers.get(name)
+        if tensor is not None and int(np.prod(tensor.dims)) > _SMALL:
+            return False  # a weight; not worth a look
+        value = self.constant(name)
+        return value is not None and value.dtype.kind in "fiub" and bool(np.all(value >= 0))
+
+    def _clip_floor(self, node: onnx.NodeProto) -> float:
+        for attribute in node.attribute:
+            if attribute.name == "min":  # opset 6
+                return float(attribute.f)
+        if len(node.input) > 1 and node.input[1]:
+            value = self.constant(node.input[1])
+            if value is not None and value.size == 1:
+                return float(value.reshape(()))
+        return float("-inf")
+
+    def type_of(self, name: str) -> TensorType | None:
+        """Type and rank of ``name`` by ONNX shape inference, or ``None`` when inference cannot tell."""
+        if self._types is None:
+            self._types = _infer(self._proto, self.initializers)
+        return self._types.get(name)
+
+
+def _is_move(node: onnx.NodeProto, name: str) -> bool:
+    return node.domain in ("", "ai.onnx") and node.op_type in MOVES and bool(node.input) and name == node.output[0]
+
+
+def _text_attribute(node: onnx.NodeProto, name: str, default: str) -> str:
+    return next((attribute.s.decode() for attribute in node.attribute if attribute.name == name), default)
+
+
+def _infer(proto: onnx.ModelProto, initializers: Mapping[str, TensorProto]) -> dict[str, TensorType]:
+    """Shape inference over a copy of the graph whose large initializers became inputs: weights are never copied."""
+    skeleton = onnx.ModelProto(ir_version=proto.ir_version)
+    skeleton.opset_import.extend(proto.opset_import)
+    skeleton.functions.extend(proto.functions)
+    graph = skeleton.graph
+    graph.name = proto.graph.name
+    graph.node.extend(proto.graph.node)
+    graph.output.extend(proto.graph.output)
+    graph.value_info.extend(proto.graph.value_info)
+    known = set()
+    for value in proto.graph.input:
+        graph.input.add().CopyFrom(value)
+        known.add(value.name)
+    for name, tensor in initializers.items():
+        if int(np.prod(tensor.dims)) <= _SMALL and tensor.data_location != TensorProto.EXTERNAL:
+            graph.initializer.add().CopyFrom(tensor)
+        if name not in known:
+            graph.input.add().CopyFrom(onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
+    try:
+        inferred = shape_inference.infer_shapes(skeleton).graph
+    except (shape_inference.InferenceError, RuntimeError, ValueError):
+        inferred = graph  # what the model declares is then all that is known
+    types = {}
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        if value.type.HasField("tensor_type"):
+            types[value.name] = _tensor_type(value.type.tensor_type)
+    return types
+
+
+def _tensor_type(declared: onnx.TypeProto.Tensor) -> TensorType:
+    if not declared.HasField("shape"):
+        return TensorType(declared.elem_type, None)
+    dims = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in declared.shape.dim)
+    return TensorType(declared.elem_type, dims)
