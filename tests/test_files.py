@@ -11,7 +11,7 @@ import pytest
 from ptqbridge.errors import InputError
 from ptqbridge.files import atomic_path, write_atomic
 
-as_root = pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root ignores permissions")
+not_as_root = pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root ignores permissions")
 
 
 def names(folder: Path) -> list[str]:
@@ -106,7 +106,7 @@ def test_permissions_of_a_new_file_follow_the_umask(tmp_path: Path) -> None:
     assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-@as_root
+@not_as_root
 def test_unwritable_folder_is_said(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match="no permission"):
