@@ -25,3 +25,11 @@ class TensorSpec:
     def text(self) -> str:
         """``name: float32[batch,3,28,28]``, as used in messages."""
         return f"{self.name}: {self.dtype}[{','.join(str(dim) or '?' for dim in self.shape)}]"
+
+
+@dataclass(frozen=True)
+class IOFormat:
+    """Element type (``fp32``) and allowed memory layouts (``chw``) asked for one input or output."""
+
+    dtype: str
+    layouts: tuple[str, ...]

@@ -1,0 +1,52 @@
+"""The rows of our own options, in trtexec's style, for what trtexec has no word for."""
+
+from __future__ import annotations
+
+from ptqbridge.options.option import BRIDGE, CALIBRATION, INFERENCE, Option
+from ptqbridge.options.values import Choice, Flag, Float, Int, Numbers, Path, Text
+
+ALGORITHMS = ("max", "percentile", "entropy2")
+
+# fmt: off
+BRIDGE_ROWS = (
+    Option("target", BRIDGE, Text(keep_empty=False), "What the artifact runs on: cpu, trt, bayes, nash-m, ..., or a"
+        " chip such as j6m (may be repeated).", ("cpu",), default=(), repeats=True, ours=True),
+    Option("config", BRIDGE, Path(), "YAML job file holding any of these options; the command line wins.",
+        ("job.yaml",), default="", ours=True),
+    Option("out", BRIDGE, Path(), "Folder for everything that is written.", ("out",), default="", ours=True),
+    Option("json", BRIDGE, Flag(), "Print one JSON object instead of text.", ("",), ours=True),
+    Option("strict", BRIDGE, Flag(), "Refuse an artifact whose quantization is made up, and options without effect.",
+        ("",), ours=True),
+    Option("toolchain", BRIDGE, Text(keep_empty=False), "Where vendor programs run: local, docker:IMAGE or ssh://HOST.",
+        ("local",), default="local", ours=True),
+    Option("board", BRIDGE, Text(keep_empty=False), "Where the artifact runs: ssh://USER@HOST or local.",
+        ("ssh://root@board",), default="", ours=True),
+    Option("calibData", CALIBRATION, Path(), "Calibration samples: a folder of .npy, .bin or images, an .npz, a list.",
+        ("calib",), default="", ours=True),
+    Option("calibAlgo", CALIBRATION, Choice(choices=ALGORITHMS), "How ranges are chosen from the samples.",
+        ALGORITHMS, default="entropy2", ours=True),
+    Option("calibSamples", CALIBRATION, Int(least=1), "Number of samples to use, spread evenly (default: all).",
+        ("100",), ours=True),
+    Option("calibBatch", CALIBRATION, Int(least=1), "Samples per calibration inference; never changes the ranges.",
+        ("1",), default=1, ours=True),
+    Option("calibPercentile", CALIBRATION, Float(unit="percent", least=0, most=100),
+        "Share of absolute values inside the range, for --calibAlgo=percentile.", ("99.99",), default=99.99, ours=True),
+    Option("calibSeed", CALIBRATION, Int(), "Seed of the noise used when there is no calibration data.", ("0",),
+        default=0, ours=True),
+    Option("skipBroken", CALIBRATION, Int(least=0), "Unreadable samples to pass over before giving up.", ("0",),
+        default=0, ours=True),
+    Option("mean", CALIBRATION, Numbers(), "Mean per channel, subtracted after --scale.", ("0.485,0.456,0.406",),
+        default=(), ours=True),
+    Option("std", CALIBRATION, Numbers(nonzero=True), "Standard deviation per channel, divided by after --mean.",
+        ("0.229,0.224,0.225",), default=(), ours=True),
+    Option("scale", CALIBRATION, Numbers(nonzero=True), "Factor per channel that pixel values are multiplied by first.",
+        ("0.00392157",), default=(), ours=True),
+    Option("resize", CALIBRATION, Text(keep_empty=False), "How images reach the input size: stretch:HxW, "
+        "letterbox:HxW[:FILL], crop:HxW[:SHORTER].", ("stretch:224x224",), default="", ours=True),
+    Option("color", CALIBRATION, Choice(choices=("rgb", "bgr", "gray")), "Channel order the model was trained with.",
+        ("rgb", "bgr", "gray"), default="rgb", ours=True),
+    Option("layout", CALIBRATION, Choice(choices=("nchw", "nhwc")), "Axis order of the image input.", ("nchw", "nhwc"),
+        default="nchw", ours=True),
+    Option("intraOpThreads", INFERENCE, Int(least=0), "Threads inside one query on cpu; 0 shares the cores out evenly.",
+        ("0", "1"), default=0, ours=True),
+)
