@@ -29,12 +29,13 @@ test-real:  ## tests with the real vendor tools that are installed
 	$(ENV_PYTHON) && { "$$py" -m pytest -q tests/real $(ARGS) || { \
 	    status=$$?; [ $$status -eq 5 ] && echo "no real tests yet" || exit $$status; }; }
 
-lint:  ## ruff, mypy, import-linter
-	@$(ENV_PYTHON) && \
-	"$$py" -m ruff check . && \
-	"$$py" -m ruff format --check . && \
-	"$$py" -m mypy && \
-	"$$py" -c 'from importlinter.cli import lint_imports_command as main; main()' --no-cache
+lint:  ## ruff, mypy, import-linter; all of them, even after a finding
+	@$(ENV_PYTHON) || exit 1; status=0; \
+	"$$py" -m ruff check . || status=1; \
+	"$$py" -m ruff format --check . || status=1; \
+	"$$py" -m mypy || status=1; \
+	"$$py" -c 'from importlinter.cli import lint_imports_command as main; main()' --no-cache --no-logo || status=1; \
+	exit $$status
 
 format:  ## let ruff mend what it can
 	@$(ENV_PYTHON) && "$$py" -m ruff check --fix . && "$$py" -m ruff format .
