@@ -1,0 +1,200 @@
+"""Calibration samples: one inference's worth of data each, read when iterated, never all at once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+
+from ptqbridge.data import layout
+from ptqbridge.data.arrays import ArrayReader, NpyRows, RawReader, Reader
+from ptqbridge.data.generator import Generated
+from ptqbridge.data.images import ImageReader, PixelReader
+from ptqbridge.data.reading import Column, Plan, Sample, rows_per_sample
+from ptqbridge.data.recipe import Recipe, load_recipe
+from ptqbridge.data.store import BrokenData
+from ptqbridge.errors import InputError, OptionError
+from ptqbridge.spec.tensor import TensorSpec
+
+
+class Samples:
+    """A re-iterable row of :class:`Sample`; every iteration reads the files again and yields the same.
+
+    ``files``: the data files, in order. ``notes``: one-line remarks the user should see. ``recipes``: what is done to
+    pictures, by input. ``skipped``: messages of the samples left out as broken by the latest iteration.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        produce: Callable[[list[str]], Iterator[Sample]],
+        digest: Callable[[], str],
+        *,
+        files: tuple[str, ...] = (),
+        notes: tuple[str, ...] = (),
+        recipes: dict[str, Recipe] | None = None,
+    ) -> None:
+        self._count, self._produce, self._digest = count, produce, digest
+        self.files, self.notes, self.recipes = files, notes, recipes or {}
+        self.skipped: list[str] = []
+        self._fingerprint = ""
+
+    def __len__(self) -> int:
+        """Inferences that an iteration gives; fewer only by samples left out as broken."""
+        return self._count
+
+    def __iter__(self) -> Iterator[Sample]:
+        self.skipped = []
+        return self._produce(self.skipped)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) over names, contents, selection and recipe; where the folder lies does not count."""
+        if not self._fingerprint:
+            self._fingerprint = self._digest()
+        return self._fingerprint
+
+
+def open_samples(
+    path: str | os.PathLike[str],
+    inputs: Sequence[TensorSpec],
+    *,
+    recipe: Recipe | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    skip_broken: int = 0,
+    batch: int = 1,
+) -> Samples:
+    """Open calibration data for a model with these ``inputs``; layout.py says how files are found and paired.
+
+    Axis 0 of an input is its batch axis. A fixed batch N takes N rows a sample; a dynamic one takes ``batch`` samples
+    of one row per inference (the last may be smaller). Arrays with one axis more than the input are whole samples
+    along it. Other symbolic dimensions take what the data has. float64 data for a float32 input is rounded; any other
+    difference of type is an error. ``samples`` takes that many, one seeded draw from each of as many equal stretches.
+    ``skip_broken`` allows that many damaged files or samples with NaN/inf to be left out.
+    ``recipe`` applies to pictures and uint8 arrays of pictures, never to float arrays; without one, a ``recipe.yaml``
+    in the folder is used, else the defaults of :class:`Recipe`, and ``notes`` says which.
+
+    Raises InputError, OptionError or (Pillow) ToolchainMissing: one line naming file, expected and found.
+    """
+    text = os.fspath(path)
+    _check_counts(inputs, samples, skip_broken, batch)
+    if not inputs:
+        raise InputError(f"{text}: the model has no inputs, so there is nothing to calibrate with")
+    if re.search(r"\.py(:\w+)?$", text):
+        return _open_generator(text, inputs, samples, seed, skip_broken)
+    table = layout.find(text, [spec.name for spec in inputs])
+    origin = ""
+    if recipe is None and os.path.exists(beside := os.path.join(text, "recipe.yaml")):
+        recipe, origin = load_recipe(beside), f" (from {beside})"
+    rows, damaged = _open_rows(table, inputs, recipe, skip_broken)
+    columns = [Column(spec, [row[spec.name] for row in rows]) for spec in inputs]
+    total = min(column.samples for column in columns)
+    chosen = spread(total, total if samples is None else samples, seed)
+    plan = Plan(columns, chosen, batch=batch, skip_broken=skip_broken, damaged=damaged)
+    notes = [*table.notes, *(column.note for column in columns if column.note)]
+    recipes: dict[str, Recipe] = {}
+    for column in columns:
+        used = next((r.recipe for _, r in column.readers if isinstance(r, (ImageReader, PixelReader))), None)
+        if used:
+            recipes[column.spec.name] = used
+            why = origin if recipe else " (default: no recipe was given)"
+            notes.append(f"pictures of input '{column.spec.name}': {used.describe()}{why}")
+        elif recipe and not origin:
+            notes.append(f"input '{column.spec.name}': the recipe is for pictures; these arrays are taken as they are")
+        notes += [reader.note for _, reader in column.readers if reader.note][:1]
+    if samples is not None and samples > total:
+        notes.append(f"{text}: {samples} samples asked for, {total} found")
+    refs = [ref for row in rows for ref, _ in row.values()]
+    return Samples(
+        len(plan),
+        plan.produce,
+        lambda: plan.digest(text if os.path.isdir(text) else os.path.dirname(text), recipes),
+        files=tuple(dict.fromkeys(ref.store.shown(ref.name) for ref in refs)),
+        notes=tuple(dict.fromkeys(notes)),
+        recipes=recipes,
+    )
+
+
+def _open_generator(
+    text: str, inputs: Sequence[TensorSpec], samples: int | None, seed: int, skip_broken: int
+) -> Samples:
+    generated = Generated(text, inputs)
+    chosen = spread(generated.count, generated.count if samples is None else samples, seed)
+    notes = (
+        [f"{text}: {samples} samples asked for, {generated.count} found"] if (samples or 0) > generated.count else []
+    )
+    return Samples(
+        len(chosen),
+        lambda skipped: generated.produce(frozenset(chosen), skipped, skip_broken),
+        lambda: hashlib.sha256(f"{generated.digest} {chosen}".encode()).hexdigest(),
+        files=(generated.path,),
+        notes=tuple(notes),
+    )
+
+
+def spread(total: int, wanted: int, seed: int) -> list[int]:
+    """``wanted`` ascending indices below ``total``: one drawn from each of ``wanted`` equal stretches."""
+    if wanted >= total:
+        return list(range(total))
+    draw = random.Random(seed)
+    bounds = [index * total // wanted for index in range(wanted + 1)]
+    return [draw.randrange(low, high) for low, high in pairwise(bounds)]
+
+
+def _check_counts(inputs: Sequence[TensorSpec], samples: int | None, skip_broken: int, batch: int) -> None:
+    if samples is not None and samples < 1:
+        raise OptionError(f"calibSamples: expected at least 1, found {samples}")
+    if skip_broken < 0:
+        raise OptionError(f"skipBroken: expected at least 0, found {skip_broken}")
+    if batch < 1:
+        raise OptionError(f"calibBatch: expected at least 1, found {batch}")
+    fixed = next((spec for spec in inputs if not spec.shape or isinstance(spec.shape[0], int)), None)
+    if batch > 1 and fixed:
+        raise OptionError(f"calibBatch: {batch} samples at once asked for, but the batch is fixed in {fixed.text()}")
+
+
+def _open_rows(
+    table: layout.Table, inputs: Sequence[TensorSpec], recipe: Recipe | None, skip_broken: int
+) -> tuple[list[dict[str, tuple[layout.Ref, Reader]]], list[str]]:
+    """Readers of every row, and the messages of damaged ones left out. Raises InputError."""
+    rows = []
+    damaged: list[str] = []
+    for refs in table.rows.values():
+        try:
+            row = {spec.name: (refs[spec.name], open_reader(refs[spec.name], spec, recipe)) for spec in inputs}
+        except BrokenData as error:
+            damaged.append(error.message)
+            if len(damaged) > skip_broken:
+                raise
+            continue
+        _same_count(row, inputs)
+        rows.append(row)
+    if not rows:
+        raise InputError(f"{damaged[0]}; no other sample is left")
+    return rows, damaged
+
+
+def _same_count(row: dict[str, tuple[layout.Ref, Reader]], inputs: Sequence[TensorSpec]) -> None:
+    counts = {}
+    for spec in inputs:
+        reader = row[spec.name][1]
+        counts[reader.shown] = reader.units / (1 if reader.whole else rows_per_sample(spec))
+    if len(set(counts.values())) > 1:
+        (name, count), (other, against) = sorted(counts.items(), key=lambda item: item[1])[:: len(counts) - 1]
+        raise InputError(f"{name} holds {count:g} samples, its partner {other} holds {against:g}")
+
+
+def open_reader(ref: layout.Ref, spec: TensorSpec, recipe: Recipe | None) -> Reader:
+    """The reader of one data file for one input. Raises InputError, BrokenData or OptionError."""
+    if ref.kind == "pictures":
+        return ImageReader(ref.store, ref.name, spec, (recipe or Recipe()).resolve(spec))
+    if ref.kind == "raw files":
+        return RawReader(ref.store, ref.name, spec, several=ref.alone)
+    rows = NpyRows(ref.store, ref.name)
+    if recipe and rows.dtype.name == "uint8" and spec.dtype.startswith("float"):
+        return PixelReader(rows, spec, recipe.resolve(spec))
+    return ArrayReader(rows, spec)

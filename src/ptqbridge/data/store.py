@@ -1,0 +1,123 @@
+"""Where data files lie: a folder or a zip archive, read through the same few calls."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from typing import BinaryIO
+
+from ptqbridge.errors import InputError
+
+MAX_MEMBER = 4 << 30
+"""Largest unpacked size of one archive member that is read, bytes (a bound against zip bombs)."""
+MAX_RATIO = 1100
+"""Largest packing ratio accepted; deflate cannot pass about 1032:1, so more means a forged size."""
+MAX_MEMBERS = 1_000_000
+
+
+class BrokenData(InputError):
+    """The content of one data file is damaged (undecodable, cut short, NaN): what ``skip_broken`` may leave out."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Files below ``root``; names are relative with forward slashes, or absolute (from list files)."""
+
+    root: str
+
+    def names(self) -> list[str]:
+        """All files, nested ones too, hidden ones left out, sorted by name. Folder links are not followed."""
+        found = []
+        for folder, folders, files in os.walk(self.root, onerror=_unreadable):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            inner = os.path.relpath(folder, self.root)
+            found += [name if inner == "." else f"{inner}/{name}" for name in files if not name.startswith(".")]
+        return sorted(name.replace(os.sep, "/") for name in found)
+
+    def shown(self, name: str) -> str:
+        """The name to put into messages."""
+        return os.path.join(self.root, name) if self.root else name
+
+    def path(self, name: str) -> str | None:
+        """The real path, for memory mapping."""
+        return self.shown(name)
+
+    def size(self, name: str) -> int:
+        """Size in bytes. Raises InputError if missing."""
+        try:
+            if os.path.isdir(self.shown(name)):
+                raise InputError(f"{self.shown(name)}: expected a file, found a folder")
+            return os.path.getsize(self.shown(name))
+        except OSError as error:
+            raise InputError(f"{self.shown(name)}: {error.strerror or error}") from None
+
+    def open(self, name: str) -> BinaryIO:
+        """Open for reading. Raises InputError."""
+        try:
+            return open(self.shown(name), "rb")
+        except OSError as error:
+            raise InputError(f"{self.shown(name)}: {error.strerror or error}") from None
+
+
+def _unreadable(error: OSError) -> None:
+    raise InputError(f"{error.filename}: {error.strerror or error}")
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Members of the zip (or .npz) file ``root``; sizes are bounded before anything is unpacked."""
+
+    root: str
+
+    @cached_property
+    def _zip(self) -> zipfile.ZipFile:
+        try:
+            archive = zipfile.ZipFile(self.root)
+        except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+            text = getattr(error, "strerror", None) or error
+            raise InputError(f"{self.root}: not a readable zip archive ({text})") from None
+        if len(archive.infolist()) > MAX_MEMBERS:
+            raise InputError(f"{self.root}: {len(archive.infolist())} members, more than the limit of {MAX_MEMBERS}")
+        return archive
+
+    def names(self) -> list[str]:
+        """All members that are files, hidden ones left out, sorted by name."""
+        names = [info.filename for info in self._zip.infolist() if not info.is_dir()]
+        parts = [(name, name.split("/")) for name in names]
+        return sorted(n for n, p in parts if p[0] != "__MACOSX" and not any(part.startswith(".") for part in p))
+
+    def shown(self, name: str) -> str:
+        """The name to put into messages."""
+        return f"{self.root}:{name}"
+
+    def path(self, name: str) -> str | None:
+        """None: members cannot be memory-mapped."""
+        return None
+
+    def size(self, name: str) -> int:
+        """Unpacked size in bytes. Raises InputError if missing or beyond the bounds."""
+        try:
+            info = self._zip.getinfo(name)
+        except KeyError:
+            raise InputError(f"{self.shown(name)}: no such member in the archive") from None
+        if info.file_size > MAX_MEMBER or info.file_size > MAX_RATIO * max(info.compress_size, 1):
+            raise InputError(
+                f"{self.shown(name)}: would unpack from {info.compress_size} to {info.file_size} bytes, "
+                f"limits are {MAX_MEMBER} bytes and {MAX_RATIO}:1 (zip bomb?)"
+            )
+        if info.flag_bits & 1:
+            raise InputError(f"{self.shown(name)}: the member is encrypted")
+        return info.file_size
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a member for reading. Raises InputError."""
+        self.size(name)
+        try:
+            return self._zip.open(name)  # type: ignore[return-value]
+        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            raise BrokenData(f"{self.shown(name)}: cannot be unpacked ({error})") from None
+
+
+Store = Folder | Archive
