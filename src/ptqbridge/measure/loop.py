@@ -5,6 +5,7 @@ Semantics after NVIDIA/TensorRT samples/common/sampleInference.cpp, v8.6.1 (``in
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -169,24 +170,26 @@ def _work(
         stream.begin(zero_ns)
     enqueues = [stream.enqueue for stream in streams]
     syncs = [stream.sync for stream in streams]
-    warmup_ms, idle_s, endless = policy.warmup_ms, policy.idle_ms / 1000, policy.endless
-    total_ms = policy.total_ms
-    wanted = policy.iterations  # grows by each skipped pass
-    elapsed = 0.0
-    completed = False  # the first sync of a double-buffered stream has nothing to wait for: not a complete pass
+    warmup_ms, idle_s, total_ms = policy.warmup_ms, policy.idle_ms / 1000, policy.total_ms
+    if policy.endless:
+        total_ms = math.inf
+    elif not total_ms > 0:  # no time asked for; nan counts as none
+        total_ms = -1.0
+    wanted = policy.iterations  # grows by each warm-up pass
+    elapsed = -1.0  # until a query is complete: a double-buffered stream has none in its first pass
     passes = 0
-    while (passes < wanted or elapsed < total_ms or endless) and not stopped():
+    while passes < wanted or elapsed < total_ms:
+        if stopped():
+            break
         for enqueue in enqueues:
             enqueue()
         for sync in syncs:
             start = sync()
-            if start is not None:
-                completed = True
-                if start > elapsed:
-                    elapsed = start
+            if start is not None and start > elapsed:
+                elapsed = start
         passes += 1
         if elapsed < warmup_ms:
-            if completed:
+            if elapsed >= 0:
                 wanted += 1
         elif idle_s > 0:
             sleep(idle_s)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ptqbridge.measure.trace import Stamps, Trace
+    from ptqbridge.measure.trace import Trace
 
 
 class SyncStream:
@@ -16,37 +16,51 @@ class SyncStream:
 
     Such an engine has no copies to a device and no enqueue apart from the query itself: its trace has the compute
     columns only. 16 bytes are kept per query, and nothing else is made.
+
+    Attributes:
+        begin: sets the zero point and forgets earlier queries.
+        enqueue: runs one query and records when it began and ended. A query that raises is not recorded.
+        sync: compute start of the latest query in ms after the zero point; None before the first.
     """
 
-    __slots__ = ("_begin_ns", "_call", "_clock", "_end_ns", "_zero_ns")
+    __slots__ = ("_times", "_zero_ns", "begin", "enqueue", "sync")
+
+    begin: Callable[[int], None]
+    enqueue: Callable[[], None]
+    sync: Callable[[], float | None]
 
     def __init__(self, call: Callable[[], object], clock: Callable[[], int] = time.perf_counter_ns) -> None:
         """``call`` runs one query to its end; ``clock`` gives nanoseconds."""
-        self._call = call
-        self._clock = clock
-        self._begin_ns = array("q")
-        self._end_ns = array("q")
-        self._zero_ns = 0
+        times = array("q")  # begin and end by turns
+        record = times.append
+        zero = 0
+        latest: int | None = None
 
-    def begin(self, zero_ns: int) -> None:
-        """Set the zero point and forget earlier queries."""
+        # Closures: looking up attributes of self would cost as much as the rest of the bookkeeping.
+        def begin(at_ns: int) -> None:
+            nonlocal zero, latest
+            zero = at_ns
+            latest = None
+            del times[:]
+
+        def enqueue() -> None:
+            nonlocal latest
+            start = clock()
+            call()
+            end = clock()
+            record(start)
+            record(end)
+            latest = start
+
+        def zero_ns() -> int:
+            return zero
+
+        def sync() -> float | None:
+            return None if latest is None else (latest - zero) * 1e-6
+
+        self.begin, self.enqueue, self.sync = begin, enqueue, sync
+        self._times = times
         self._zero_ns = zero_ns
-        self._begin_ns = array("q")
-        self._end_ns = array("q")
-
-    def enqueue(self) -> None:
-        """Run one query and record when it began and ended. A query that raises is not recorded."""
-        clock = self._clock
-        begin = clock()
-        self._call()
-        end = clock()
-        self._begin_ns.append(begin)
-        self._end_ns.append(end)
-
-    def sync(self) -> float | None:
-        """Compute start of the latest query in ms after the zero point; None before the first."""
-        begins = self._begin_ns
-        return (begins[-1] - self._zero_ns) * 1e-6 if begins else None
 
     def drain(self) -> None:
         """Nothing to wait for."""
@@ -57,8 +71,6 @@ class SyncStream:
 
         from ptqbridge.measure.trace import Trace
 
-        def stamps(times: array[int]) -> Stamps:
-            after_zero = (np.array(times, dtype=np.int64) - self._zero_ns) * 1e-6  # as sync computes it
-            return np.asarray(after_zero, dtype=np.float64)
-
-        return Trace(compute_start=stamps(self._begin_ns), compute_end=stamps(self._end_ns))
+        stamps = np.array(self._times, dtype=np.int64) - self._zero_ns()
+        milliseconds = np.asarray(stamps * 1e-6, dtype=np.float64)  # as sync computes it
+        return Trace(compute_start=milliseconds[0::2], compute_end=milliseconds[1::2])
