@@ -7,6 +7,8 @@
 PYTHON ?= python3
 LOCK ?= requirements/newest.txt
 ARGS ?=
+# models.py makes what the benchmarks measure.
+BENCH ?= $(filter-out benchmarks/models.py,$(wildcard benchmarks/[a-z]*.py))
 
 # A shell word that makes the environment on first use; its tools see this checkout's package, which is not installed.
 ENV_PYTHON = env=$$(bash scripts/env.sh $(basename $(notdir $(LOCK))) $(LOCK) $(PYTHON)) && py=$$env/bin/python
@@ -44,10 +46,9 @@ docs:  ## write the generated pages anew
 	@$(ENV_PYTHON) && "$$py" -m ptqbridge flags --all --format markdown > docs/options.md.new && \
 	mv docs/options.md.new docs/options.md || { rm -f docs/options.md.new; exit 1; }
 
-bench:  ## run every benchmark
-	@$(ENV_PYTHON) && found=0 && for script in benchmarks/[a-z]*.py; do \
-	    [ -e "$$script" ] || continue; found=1; echo "== $$script"; "$$py" "$$script" || exit $$?; \
-	done; [ $$found -eq 1 ] || echo "no benchmarks yet"
+bench:  ## run every benchmark, or those of BENCH="benchmarks/x.py ..."
+	@[ -n "$(BENCH)" ] || { echo "no benchmarks yet"; exit 0; }; $(ENV_PYTHON) && \
+	for script in $(BENCH); do echo "== $$script"; "$$py" "$$script" $(ARGS) || exit $$?; done
 
 wheel:  ## build sdist and wheel, install the wheel into a fresh environment, run it
 	@$(ENV_PYTHON) && bash scripts/check_wheel.sh "$$py"
