@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from ptqbridge.errors import InputError
+from ptqbridge.model.check import opset_of
 from ptqbridge.quantize.graph import GraphIndex, all_names, attribute, new_name
 from ptqbridge.quantize.placement import Placement, place
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
     Float32 = npt.NDArray[np.float32]
 
-STANDARD_OPSET = 13
+OLDEST_QDQ_OPSET = 10
+"""The first opset with QuantizeLinear and DequantizeLinear."""
+PER_CHANNEL_OPSET = 13
 """The first opset whose DequantizeLinear takes one scale per channel (attribute axis)."""
 
 _SMALLEST_SCALE = np.float32(1e-15)  # the product of two such scales is still a normal float32
@@ -31,7 +34,7 @@ class _Scheme:
     """The number formats of a scheme."""
 
     top: int  # largest weight magnitude as an integer
-    domain: str  # of the Q and DQ operators
+    per_channel: bool  # one weight scale per output channel, or one per weight
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,15 @@ def quantize(
     ``reduce_range`` keeps weights within 7 bits (+-64): two products of 255 x 64 fit int16, so CPUs that add pairs of
     products in saturating int16 (vpmaddubsw) compute exactly.
 
-    Below opset 13 the Q/DQ operators are ONNX Runtime's own (domain com.microsoft), which take per-channel scales at
-    any opset; the rest of the model stays as it is.
+    Below opset 13 weights get one scale per tensor, since DequantizeLinear has no axis there; `prepare` raises the
+    opset where it can.
 
-    Raises InputError when ``ranges`` lacks a tensor, and ValueError for an unknown scheme.
+    Raises InputError when ``ranges`` lacks a tensor or the opset is below 10 (no DequantizeLinear at all), and
+    ValueError for an unknown scheme.
     """
+    opset = opset_of(proto)
+    if opset < OLDEST_QDQ_OPSET:
+        raise InputError(f"the model's opset {opset} has no QuantizeLinear; export it with opset 13 or later")
     placement = place(proto, scheme, keep_float)
     missing = [name for name in placement.observed if name not in ranges.tensors]
     if missing:
@@ -69,8 +76,7 @@ def quantize(
             f"the calibration ranges lack {len(missing)} of {len(placement.observed)} tensors, first {missing[0]!r}; "
             "they were made for another model or another choice of float layers"
         )
-    opset = max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=0)
-    formats = _Scheme(top=64 if reduce_range else 127, domain="" if opset >= STANDARD_OPSET else "com.microsoft")
+    formats = _Scheme(top=64 if reduce_range else 127, per_channel=opset >= PER_CHANNEL_OPSET)
     return _Writer(proto, placement, ranges, formats).write()
 
 
@@ -166,6 +172,8 @@ class _Writer:
         bias = np.asarray(self.index.array(bias_name), np.float32).reshape(-1) if bias_name else None
         input_scale = self.affine[node.input[0]].scale
         scale = weight_scales(weight, axis, self.formats.top, bias, input_scale)
+        if not self.formats.per_channel:
+            scale = scale.max(keepdims=True).reshape(())
         copy.input[1] = self._weight(weight_name, weight, axis, scale)
         if bias is None:
             return
@@ -179,7 +187,8 @@ class _Writer:
         key = (name, axis, scale.tobytes())
         if key not in self.cache:
             wide = [1] * weight.ndim
-            wide[axis] = -1
+            if scale.ndim:
+                wide[axis] = -1
             integers = np.clip(np.rint(weight / scale.reshape(wide)), -self.formats.top, self.formats.top)
             self.cache[key] = self._dequantize_constant(name, integers.astype(np.int8), scale, axis)
         return self.cache[key]
@@ -197,7 +206,7 @@ class _Writer:
         scales = self._constant(f"{name}_scale", scale)
         zeros = self._constant(f"{name}_zero_point", np.zeros(scale.shape, integers.dtype))
         after = new_name(f"{name}_dequantized", self.taken)
-        self._node("DequantizeLinear", name, [data, scales, zeros], after, axis=axis)
+        self._node("DequantizeLinear", name, [data, scales, zeros], after, axis=axis if scale.ndim else None)
         return after
 
     def _constant(self, name: str, value: npt.NDArray[np.generic] | np.generic) -> str:
@@ -207,17 +216,15 @@ class _Writer:
 
     def _node(self, op_type: str, about: str, inputs: list[str], output: str, axis: int | None = None) -> None:
         name = new_name(f"{about}_{op_type}", self.taken)
-        attributes = {} if axis is None else {"axis": axis}
-        self.nodes.append(
-            onnx.helper.make_node(op_type, inputs, [output], name, domain=self.formats.domain, **attributes)
-        )
+        node = onnx.helper.make_node(op_type, inputs, [output], name)
+        if axis is not None:
+            node.attribute.append(onnx.helper.make_attribute("axis", axis))
+        self.nodes.append(node)
 
     def _assemble(self) -> onnx.ModelProto:
         """A new model that shares nothing with the old one; unused float weights are left out."""
         model = onnx.ModelProto(ir_version=max(self.proto.ir_version, 7), producer_name="ptqbridge")
         model.opset_import.extend(self.proto.opset_import)
-        if self.formats.domain and all(entry.domain != self.formats.domain for entry in model.opset_import):
-            model.opset_import.append(onnx.helper.make_opsetid(self.formats.domain, 1))
         model.metadata_props.extend(self.proto.metadata_props)
         model.functions.extend(self.proto.functions)
         graph, old = model.graph, self.proto.graph
