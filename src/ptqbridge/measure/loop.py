@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from struct import pack, unpack
-from threading import Event, Thread
+from threading import Condition, Event, Thread
 from typing import Protocol
 
 ENDLESS_WARNING = "--duration=-1 is specified, inference will run in an endless loop until aborted with CTRL-C (SIGINT)"
 _WAKE_S = 0.5
-"""How often the waiting thread wakes, so that Ctrl-C is seen on platforms whose join cannot be interrupted."""
+"""How often the waiting thread wakes, so that Ctrl-C is seen on platforms where it does not end a wait."""
 
 
 class Stream(Protocol):
@@ -114,17 +114,26 @@ def run_loop(
     groups: list[Sequence[Stream]] = [[stream] for stream in streams] if policy.threads else [streams]
     failures: list[BaseException] = []
     counts: list[tuple[int, int]] = []
+    crew = _Crew(len(groups))
 
     def work(group: Sequence[Stream]) -> None:
-        try:
-            with attach():
-                counts.append(_work(group, policy, zero_ns, stop.is_set, sleep))
-        except BaseException as error:
-            failures.append(error)
-            stop.set()
+        with crew.working():
+            try:
+                with attach():
+                    counts.append(_work(group, policy, zero_ns, stop.is_set, sleep))
+            except BaseException as error:
+                failures.append(error)
+                stop.set()
 
-    workers = [Thread(target=work, args=(group,), name=f"stream-{n}", daemon=True) for n, group in enumerate(groups)]
-    interrupted = _run_all(workers, stop)
+    interrupted = False
+    try:
+        for number, group in enumerate(groups):
+            Thread(target=work, args=(group,), name=f"stream-{number}", daemon=True).start()
+        crew.wait_for_all()
+    except KeyboardInterrupt:
+        interrupted = True
+        stop.set()
+        crew.wait_for_running()  # a second Ctrl-C gives up waiting
     if failures:
         raise failures[0]
     if interrupted and not policy.endless:
@@ -136,26 +145,42 @@ def run_loop(
     )
 
 
-def _run_all(workers: Sequence[Thread], stop: Event) -> bool:
-    """Start and wait for all; on Ctrl-C stop them, wait for the queries at hand and return True."""
-    started = []
-    interrupted = False
-    try:
-        for worker in workers:
-            started.append(worker)
-            worker.start()
-        _join(started)
-    except KeyboardInterrupt:
-        interrupted = True
-        stop.set()
-        _join([worker for worker in started if worker.ident is not None])  # a second Ctrl-C gives up waiting
-    return interrupted
+class _Crew:
+    """Waits for working threads, safely interruptible.
 
+    ``Thread.join`` will not do: in Python 3.10 and 3.11 a thread whose join was interrupted counts as dead while it
+    still runs (CPython bpo-46726).
+    """
 
-def _join(workers: Sequence[Thread]) -> None:
-    for worker in workers:
-        while worker.is_alive():
-            worker.join(_WAKE_S)
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._running = 0
+        self._ended = 0
+        self._changed = Condition()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Put around the work of one thread."""
+        with self._changed:
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._ended += 1
+                self._changed.notify_all()
+
+    def wait_for_all(self) -> None:
+        self._wait(lambda: self._ended >= self._size)
+
+    def wait_for_running(self) -> None:
+        """Wait for those that have begun; one that has not will find that it shall stop."""
+        self._wait(lambda: self._ended >= self._running)
+
+    def _wait(self, over: Callable[[], bool]) -> None:
+        with self._changed:
+            while not over():
+                self._changed.wait(_WAKE_S)
 
 
 def _work(
