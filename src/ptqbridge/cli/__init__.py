@@ -1,0 +1,114 @@
+"""The command line: one small module per command, imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import click
+
+from ptqbridge.errors import INTERRUPTED, PtqbridgeError
+
+COMMANDS = {
+    "build": "Make the artifact for a target: quantize, compile, check.",
+    "run": "Run an artifact (or a model) and report its performance.",
+    "trtexec": "Build and run in one go, as trtexec does (default target: trt).",
+    "explain": "Say what every option becomes on each target, and run nothing.",
+    "flags": "List all options and what each target makes of them.",
+    "doctor": "Show what is installed and what each target still needs.",
+}
+"""Every command with its one-line help, in the order shown."""
+
+Main = Callable[[list[str]], int]
+
+
+class _Raw(click.Command):
+    """A command that receives its words untouched: their grammar is trtexec's, not click's."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, short_help=COMMANDS[name], add_help_option=False)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.args = args
+        return args
+
+    def invoke(self, ctx: click.Context) -> int:
+        module = importlib.import_module(f"ptqbridge.cli.{self.name}")
+        main: Main = module.main
+        return main(list(ctx.args))
+
+
+class _Commands(click.Group):
+    """The group; its commands' modules are imported only when they run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return _Raw(cmd_name) if cmd_name in COMMANDS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            guess = f" (did you mean {near[0]}?)" if near else ""
+            raise click.UsageError(f"expected a command of {', '.join(COMMANDS)}, found {args[0]!r}{guess}")
+        return super().resolve_command(ctx, args)
+
+
+GROUP = _Commands(
+    "ptqbridge",
+    help="trtexec for every chip: one command line builds, checks and times a model on NVIDIA, Horizon or this CPU.",
+    epilog="'ptqbridge COMMAND --help' shows a command's options; 'ptqbridge --version' the version.",
+    no_args_is_help=False,
+    invoke_without_command=True,
+    callback=lambda: _help_without_command(),
+)
+
+
+def _help_without_command() -> None:
+    context = click.get_current_context()
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line and return the exit status. Expected failures are one line on stderr, no traceback."""
+    try:
+        status = GROUP.main(list(argv), prog_name="ptqbridge", standalone_mode=False)
+        sys.stdout.flush()
+        return int(status or 0)
+    except PtqbridgeError as error:
+        return _fail(argv, error, error.message, error.hint, error.exit_status)
+    except click.ClickException as error:
+        return _fail(argv, error, error.format_message(), "", 2)
+    except (KeyboardInterrupt, click.Abort):
+        print("ptqbridge: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        text = f"internal error: {type(error).__name__}: {error}".splitlines()[0]
+        return _fail(argv, error, text, "please report this; --verbose shows where it happened", 1)
+
+
+def _fail(argv: Sequence[str], error: Exception, message: str, hint: str, status: int) -> int:
+    if "--verbose" in argv:
+        import traceback
+
+        traceback.print_exception(error)
+    if "--json" in argv:
+        import json
+
+        print(json.dumps({"ok": False, "error": message, "hint": hint, "exit_status": status}, ensure_ascii=False))
+        return status
+    print(f"ptqbridge: error: {message}", file=sys.stderr)
+    if hint:
+        print(f"  hint: {hint}", file=sys.stderr)
+    return status

@@ -1,0 +1,1 @@
+"""What users read: text, JSON and Markdown made from plans and results."""
