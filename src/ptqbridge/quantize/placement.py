@@ -23,7 +23,7 @@ FOLDED = frozenset({"Relu", "Clip"})
 MOVES = frozenset({"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
 """Do not change values (or pick one of them), so output and input share one range."""
 MOVES_TOO = frozenset({"Resize", "Slice", "Split", "Gather", "DepthToSpace", "SpaceToDepth"})
-COMPUTES = frozenset({"Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu", "Softmax"})
+COMPUTES = frozenset({"Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu"})
 """Have integer kernels of their own; worth it only between integer neighbours."""
 
 
