@@ -138,16 +138,14 @@ class NpyRows:
                 self.shape, self.fortran, self.dtype = read(file)
                 self._offset = file.tell()
             except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, TypeError, SyntaxError) as error:
-                reason = (
-                    "the file is empty" if size == 0 else str(error).splitlines()[0] if str(error) else "bad header"
-                )
+                reason = first_line(error) if size else "the file is empty"
                 raise BrokenData(f"{self.shown}: not a readable .npy array ({reason})") from None
         if self.dtype.kind not in "fiub":
             raise InputError(
                 f"{self.shown}: holds {self.dtype}, expected plain numbers (pickled objects are never read)"
             )
         expected = self._offset + math.prod(self.shape) * self.dtype.itemsize
-        if size != expected:
+        if size != expected or any(dim < 0 for dim in self.shape):
             raise BrokenData(f"{self.shown}: the header tells of {expected} bytes in all, found {size}")
         self._lock = threading.Lock()
         self._stream: BinaryIO | None = None
@@ -188,6 +186,11 @@ class NpyRows:
         data = _take(self._stream, size, self.shown)
         self._position += size
         return data
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _take(file: BinaryIO, size: int, shown: str) -> bytes:
@@ -256,8 +259,9 @@ def check_finite(array: Array, shown: str, name: str) -> None:
     if array.dtype.kind != "f" or array.size == 0:
         return
     flat = array.reshape(-1)
-    if flat.dtype != np.float16 and math.isfinite(float(np.dot(flat, flat))):
-        return  # one pass without a temporary; overflow of huge values falls through to the exact test
+    with np.errstate(over="ignore", invalid="ignore"):
+        if flat.dtype != np.float16 and math.isfinite(float(np.dot(flat, flat))):
+            return  # one pass without a temporary; overflow of huge values falls through to the exact test
     bad = ~np.isfinite(array)
     if bad.any():
         place = tuple(int(i) for i in np.argwhere(bad)[0])

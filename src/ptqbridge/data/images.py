@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ptqbridge.data.arrays import Array, NpyRows
+from ptqbridge.data.arrays import Array, NpyRows, first_line
 from ptqbridge.data.recipe import Recipe, Resize, parse_resize
 from ptqbridge.data.store import BrokenData, Store
 from ptqbridge.errors import InputError, ToolchainMissing
@@ -51,7 +51,7 @@ class ImageReader:
         pillow()
 
     def read(self, start: int, count: int) -> Array:
-        array = apply(load_image(self._store, self._name), self.recipe)
+        array = apply(load_image(self._store, self._name), self.recipe, self.shown)
         check_size(array, self._spec, self.shown)
         return array[None]
 
@@ -77,7 +77,7 @@ class PixelReader:
 
     def read(self, start: int, count: int) -> Array:
         pictures = self._rows.read(start, start + count) if self._stacked else self._rows.all()[None]
-        rows = [apply(self._picture(pixels), self.recipe) for pixels in pictures]
+        rows = [apply(self._picture(pixels), self.recipe, self.shown) for pixels in pictures]
         for row in rows:
             check_size(row, self._spec, self.shown)
         return np.stack(rows)
@@ -119,29 +119,31 @@ def load_image(store: Store, name: str) -> Image:
                     raise InputError(f"{shown}: {width}x{height} pixels, more than the limit of {MAX_PIXELS}")
                 image.load()
                 image = ImageOps.exif_transpose(image) or image
+                if image.mode == "P":  # palettes with transparency warn when they become RGB in one step
+                    image = image.convert("RGBA")
         except image_module.DecompressionBombError:
             raise InputError(f"{shown}: more pixels than the limit of {MAX_PIXELS}") from None
         except MemoryError:
             raise InputError(f"{shown}: not enough memory to decode this picture") from None
         except _DAMAGE as error:
-            reason = "the file is empty" if store.size(name) == 0 else str(error).splitlines()[0] if str(error) else "?"
-            raise BrokenData(
-                f"{shown}: not a readable picture ({reason.replace(repr(file), 'unknown format')})"
-            ) from None
+            reason = first_line(error).replace(repr(file), "of unknown format")
+            if not store.size(name):
+                reason = "the file is empty"
+            raise BrokenData(f"{shown}: not a readable picture ({reason})") from None
     if image.mode[0] in "IF":
         raise InputError(f"{shown}: expected 8 bits a channel, found mode {image.mode}", hint="convert it, or use .npy")
     upright: Image = image
     return upright
 
 
-def apply(image: Image, recipe: Recipe) -> Array:
-    """The picture as CxHxW or HxWxC of ``recipe.dtype``; ``recipe`` must be resolved (:meth:`Recipe.resolve`).
+def apply(image: Image, recipe: Recipe, shown: str) -> Array:
+    """The picture as CxHxW or HxWxC of ``recipe.dtype``. ``recipe`` must be resolved (:meth:`Recipe.resolve`).
 
-    Sums are done once per pixel value in float64 and rounded to the type once; integer types are rounded to even
+    ``shown`` is its name in messages. Sums are done once per pixel value in float64 and rounded to the type once; integer types are rounded to even
     and clipped to their range.
     """
     gray = recipe.color == "gray"
-    image = resize(image.convert("L" if gray else "RGB"), parse_resize(recipe.resize), recipe.filter)
+    image = resize(image.convert("L" if gray else "RGB"), parse_resize(recipe.resize), recipe.filter, shown)
     pixels = np.asarray(image)
     planes = [pixels] if gray else [pixels[:, :, c] for c in ((2, 1, 0) if recipe.color == "bgr" else (0, 1, 2))]
     tables = _tables(recipe)
@@ -152,10 +154,9 @@ def apply(image: Image, recipe: Recipe) -> Array:
 def _tables(recipe: Recipe) -> list[Array]:
     """What each pixel value 0..255 becomes, per channel."""
     dtype = np.dtype(recipe.dtype)
-    assert recipe.scale is not None
     tables = []
-    for mean, std in zip(recipe.mean, recipe.std, strict=True):
-        table = (np.arange(256, dtype=np.float64) * recipe.scale - mean) / std
+    for scale, mean, std in zip(recipe.scale, recipe.mean, recipe.std, strict=True):
+        table = (np.arange(256, dtype=np.float64) * scale - mean) / std
         if dtype.kind in "iu":
             limits = np.iinfo(dtype)
             table = np.clip(np.rint(table), limits.min, limits.max)
@@ -163,7 +164,7 @@ def _tables(recipe: Recipe) -> list[Array]:
     return tables
 
 
-def resize(image: Image, rule: Resize, filter_name: str) -> Image:
+def resize(image: Image, rule: Resize, filter_name: str, shown: str) -> Image:
     """Bring an 8-bit picture to ``rule.size`` (height, width).
 
     Rounding follows the public evaluation code of torchvision (crop) and Ultralytics YOLO (letterbox). Pillow's
@@ -197,5 +198,7 @@ def resize(image: Image, rule: Resize, filter_name: str) -> Image:
     if inner[0] < width or inner[1] < height:  # never a border: at least cover the crop
         ratio = max(height / old_height, width / old_width)
         inner = (max(width, round(old_width * ratio)), max(height, round(old_height * ratio)))
+    if inner[0] * inner[1] > MAX_PIXELS:
+        raise InputError(f"{shown}: {old_width}x{old_height} would grow to {inner[0]}x{inner[1]} before the crop")
     left, top = round((inner[0] - width) / 2.0), round((inner[1] - height) / 2.0)
     return image.resize(inner, resample).crop((left, top, left + width, top + height))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ import numpy as np
 from ptqbridge.data.arrays import Array, Reader, check_finite
 from ptqbridge.data.layout import Ref
 from ptqbridge.data.recipe import Recipe
-from ptqbridge.data.store import BrokenData
+from ptqbridge.data.store import BrokenData, chunks
 from ptqbridge.errors import InputError
 from ptqbridge.spec.tensor import TensorSpec
 
@@ -153,8 +154,8 @@ class Plan:
         for key in sorted(files):
             content = hashlib.sha256()
             size = 0
-            with files[key].store.open(files[key].name) as file:
-                while chunk := file.read(1 << 20):
+            with contextlib.suppress(BrokenData):  # what cannot be read is no data either
+                for chunk in chunks(files[key].store, files[key].name):
                     content.update(chunk)
                     size += len(chunk)
             total.update(json.dumps([*key, size, content.hexdigest(), units[key]]).encode())

@@ -16,8 +16,10 @@ COLORS = ("rgb", "bgr", "gray")
 LAYOUTS = ("nchw", "nhwc")
 PAD = 114
 """Grey of letterbox borders when none is given, as YOLO's training code pads."""
+_NUMBERS = ("mean", "std", "scale")
 _MODES = ("stretch", "letterbox", "crop", "none")
-_SIZE = re.compile(r"(\d+)[xX](\d+)")
+_SIZE = re.compile("([0-9]{1,5})x([0-9]{1,5})")
+_PIXELS = re.compile("[0-9]{1,5}")
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,9 @@ def parse_resize(text: str) -> Resize:
     if not rest:
         return Resize(mode, size)
     last = rest[0]
-    if mode == "letterbox" and last.isascii() and last.isdigit() and int(last) <= 255:
+    if mode == "letterbox" and _PIXELS.fullmatch(last) and int(last) <= 255:
         return Resize(mode, size, pad=int(last))
-    if mode == "crop" and last.isascii() and last.isdigit() and int(last) > 0:
+    if mode == "crop" and _PIXELS.fullmatch(last) and int(last) > 0:
         return Resize(mode, size, shorter=int(last))
     if mode == "crop" and last.endswith("%"):
         share = _number("resize", last[:-1]) / 100
@@ -88,10 +90,7 @@ def parse_resize(text: str) -> Resize:
 
 def parse_numbers(option: str, text: str) -> tuple[float, ...]:
     """Parse ``0.485,0.456,0.406`` (commas or spaces; ``1/255`` allowed). Raises OptionError naming ``option``."""
-    words = text.replace(",", " ").split()
-    if not words or len(words) != len([w for w in re.split(r"\s*,\s*|\s+", text.strip()) if w != ""]) or ",," in text:
-        raise OptionError(f"{option}: expected numbers such as 0.485,0.456,0.406, found '{text}'")
-    return tuple(_number(option, word) for word in words)
+    return tuple(_number(option, word) for word in re.split(r"\s*,\s*|\s+", text.strip()))
 
 
 def _number(option: str, text: str) -> float:
@@ -112,7 +111,7 @@ class Recipe:
     Empty fields are filled in from the model by :meth:`resolve`: ``resize`` stretches to the model's height and width
     (no resize where they are dynamic), ``color`` is rgb for three channels and gray for one, ``layout`` and ``dtype``
     are the model's, ``mean`` 0 and ``std`` 1, ``scale`` 1/255 for a float input and 1 for an integer one.
-    ``mean`` and ``std`` hold one number or one per channel, in the order of ``color``.
+    ``mean``, ``std`` and ``scale`` hold one number or one per channel, in the order of ``color``.
     """
 
     resize: str = ""
@@ -121,7 +120,7 @@ class Recipe:
     layout: str = ""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    scale: float | None = None
+    scale: tuple[float, ...] = ()
     dtype: str = ""
 
     def __post_init__(self) -> None:
@@ -134,17 +133,16 @@ class Recipe:
         ):
             if value not in allowed:
                 raise OptionError(f"{name}: expected {', '.join(filter(None, allowed))}, found '{value}'")
-        for name in ("mean", "std"):
-            if not all(math.isfinite(number) for number in getattr(self, name)):
-                raise OptionError(f"{name}: expected finite numbers, found {getattr(self, name)}")
-        if any(number == 0 for number in self.std):
-            raise OptionError("std: expected numbers other than 0, found 0")
-        if self.scale is not None and (not math.isfinite(self.scale) or self.scale == 0):
-            raise OptionError(f"scale: expected a finite number other than 0, found {self.scale}")
+        for name in _NUMBERS:
+            numbers = getattr(self, name)
+            if not all(math.isfinite(number) and (number or name == "mean") for number in numbers):
+                wanted = "finite numbers" + ("" if name == "mean" else " other than 0")
+                raise OptionError(f"{name}: expected {wanted}, found {_list(numbers, 0)}")
 
     @staticmethod
     def from_mapping(mapping: Mapping[str, object]) -> Recipe:
-        """A recipe from option values or a YAML mapping; texts are parsed, ``preset`` names the one to start from.
+        """A recipe from option values or a YAML mapping: texts are parsed, empty values left out, ``preset`` names the
+        recipe to start from.
 
         Raises OptionError for an unknown key, preset or value.
         """
@@ -152,7 +150,7 @@ class Recipe:
         start = preset(str(mapping["preset"])) if mapping.get("preset") else Recipe()
         changes: dict[str, object] = {}
         for key, value in mapping.items():
-            if key == "preset" or value is None:
+            if key == "preset" or value is None or value in ("", (), []):
                 continue
             if key not in known:
                 near = difflib.get_close_matches(key, known, 1)
@@ -160,11 +158,9 @@ class Recipe:
                     f"recipe: unknown key '{key}', expected {', '.join(known)}",
                     hint=f"did you mean '{near[0]}'?" if near else "",
                 )
-            if key in ("mean", "std"):
+            if key in _NUMBERS:
                 text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-                changes[key] = parse_numbers(key, text) if text else ()
-            elif key == "scale":
-                changes[key] = _number(key, str(value))
+                changes[key] = parse_numbers(key, text)
             else:
                 changes[key] = str(value).strip().lower()
         return replace(start, **changes)  # type: ignore[arg-type]
@@ -179,8 +175,7 @@ class Recipe:
             f"resize {self.resize or 'stretch to the model size'} ({self.filter})",
             self.color or "colour of the model",
             self.layout or "layout of the model",
-            f"value = (pixel * {'1/255' if self.scale is None else _short(self.scale)}"
-            f" - {_list(self.mean, 0)}) / {_list(self.std, 1)}",
+            f"value = (pixel * {_list(self.scale, 1 / 255)} - {_list(self.mean, 0)}) / {_list(self.std, 1)}",
         ]
         return ", ".join(parts) + (f" as {self.dtype}" if self.dtype else "")
 
@@ -200,7 +195,7 @@ class Recipe:
             raise OptionError(
                 f"color {color} in layout {layout} gives {wanted} channel(s), but the model has {spec.text()}"
             )
-        for name in ("mean", "std"):
+        for name in _NUMBERS:
             if len(getattr(self, name)) not in (0, 1, wanted):
                 raise OptionError(f"{name}: expected 1 or {wanted} numbers, found {len(getattr(self, name))}")
         if self.dtype and self.dtype != spec.dtype:
@@ -210,9 +205,9 @@ class Recipe:
             resize=self._resize_for(spec, height, width).text(),
             color=color,
             layout=layout,
-            mean=(self.mean or (0.0,)) * (wanted if len(self.mean) < 2 else 1),
-            std=(self.std or (1.0,)) * (wanted if len(self.std) < 2 else 1),
-            scale=self._scale_for(spec.dtype),
+            mean=_each(self.mean or (0.0,), wanted),
+            std=_each(self.std or (1.0,), wanted),
+            scale=_each(self.scale or (self._scale_for(spec.dtype),), wanted),
             dtype=spec.dtype,
         )
 
@@ -237,8 +232,6 @@ class Recipe:
         return rule
 
     def _scale_for(self, dtype: str) -> float:
-        if self.scale is not None:
-            return self.scale
         if not dtype.startswith("float"):
             return 1.0
         if any(abs(number) > 1 for number in (*self.mean, *self.std)):
@@ -265,19 +258,26 @@ def _short(number: float) -> str:
 
 
 def _list(numbers: tuple[float, ...], default: float) -> str:
-    values = sorted(set(numbers or (default,)))
-    return f"{values[0]:g}" if len(values) == 1 else f"[{', '.join(f'{number:g}' for number in numbers)}]"
+    values = numbers or (default,)
+    if len(set(values)) == 1:
+        return _short(values[0])
+    return f"[{', '.join(map(_short, values))}]"
+
+
+def _each(numbers: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """One number per channel; a single one stands for all."""
+    return numbers * channels if len(numbers) == 1 else numbers
 
 
 _PRESETS = {
     # torchvision's published evaluation transform of its ImageNet classifiers (references/classification/presets.py).
     "imagenet": Recipe(
-        resize="crop:87.5%", color="rgb", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), scale=1 / 255
+        resize="crop:87.5%", color="rgb", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), scale=(1 / 255,)
     ),
     # Ultralytics' YOLO inference: letterbox on grey 114, RGB in 0..1 (ultralytics/data/augment.py).
-    "coco-letterbox": Recipe(resize=f"letterbox:{PAD}", color="rgb", scale=1 / 255),
+    "coco-letterbox": Recipe(resize=f"letterbox:{PAD}", color="rgb", scale=(1 / 255,)),
     # Pixels 0..255 as they are, stretched to the model's size.
-    "raw": Recipe(resize="stretch", mean=(0.0,), std=(1.0,), scale=1.0),
+    "raw": Recipe(resize="stretch", mean=(0.0,), std=(1.0,), scale=(1.0,)),
 }
 PRESETS = tuple(_PRESETS)
 

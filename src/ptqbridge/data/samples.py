@@ -88,6 +88,7 @@ def open_samples(
         return _open_generator(text, inputs, samples, seed, skip_broken)
     table = layout.find(text, [spec.name for spec in inputs])
     origin = ""
+    recipe = None if recipe == Recipe() else recipe
     if recipe is None and os.path.exists(beside := os.path.join(text, "recipe.yaml")):
         recipe, origin = load_recipe(beside), f" (from {beside})"
     rows, damaged = _open_rows(table, inputs, recipe, skip_broken)

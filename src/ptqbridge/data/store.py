@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import BinaryIO
@@ -121,3 +123,16 @@ class Archive:
 
 
 Store = Folder | Archive
+
+
+def chunks(store: Store, name: str) -> Iterator[bytes]:
+    """The content of a file, 1 MiB at a time. Raises BrokenData where it cannot be read on."""
+    with store.open(name) as file:
+        while True:
+            try:
+                chunk = file.read(1 << 20)
+            except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                raise BrokenData(f"{store.shown(name)}: cannot be read ({error})") from None
+            if not chunk:
+                return
+            yield chunk
