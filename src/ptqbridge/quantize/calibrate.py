@@ -14,7 +14,7 @@ import ptqbridge
 from ptqbridge.errors import InputError, OptionError
 from ptqbridge.quantize.collect import Extremes, Findings, NewCollector, collect, default_workers
 from ptqbridge.quantize.histogram import Histogram, Tail
-from ptqbridge.quantize.observe import Observation, observe
+from ptqbridge.quantize.observe import EMPTY, Observation, observe
 from ptqbridge.quantize.ranges import Ranges, TensorRange
 from ptqbridge.quantize.thresholds import entropy2_threshold, percentile_keep, percentile_threshold
 
@@ -178,9 +178,9 @@ def _all_ranges(observation: Observation, found: Mapping[str, TensorRange]) -> d
         if source in found:
             ranges[name] = found[source]
         elif source in observation.constants:
-            ranges[name] = TensorRange(*observation.constants[source], "constant")
+            ranges[name] = observation.constants[source]
         else:
-            ranges[name] = TensorRange(0.0, 0.0, "empty")  # no sample gave it any element
+            ranges[name] = EMPTY  # no sample gave it any element
     return ranges
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ptqbridge.errors import InputError, PtqbridgeError
+from ptqbridge.model.save import session_model
 from ptqbridge.quantize.histogram import Collector, Scratch
 from ptqbridge.quantize.observe import Observation
 
@@ -62,18 +63,27 @@ def default_workers() -> int:
     return min(cores, 4)
 
 
-def open_session(model: bytes, *, threads: int = 1) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime CPU session with its default graph optimization. Raises ``InputError`` when it refuses."""
+def open_session(observation: Observation) -> onnxruntime.InferenceSession:
+    """The observed model on ONNX Runtime's CPU provider, default graph optimization, one thread per run.
+
+    Raises ``InputError`` when ONNX Runtime refuses the model.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as problem:  # ONNX Runtime's own exceptions share no base class
-        raise InputError(f"the model cannot be run by ONNX Runtime: {_first_line(problem)}") from problem
+    with session_model(observation.proto) as model:
+        if isinstance(model, bytes):
+            model += observation.patch
+        else:
+            with open(model, "ab") as file:
+                file.write(observation.patch)
+        try:
+            return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as problem:  # ONNX Runtime's own exceptions share no base class
+            raise InputError(f"the model cannot be run by ONNX Runtime: {_first_line(problem)}") from problem
 
 
 def collect(
@@ -94,7 +104,7 @@ def collect(
     Raises ``InputError`` naming sample and tensor for NaN or infinity, and for a sample the model cannot take. Of
     several bad samples the first is named, whatever the number of workers.
     """
-    session = open_session(observation.model)
+    session = open_session(observation)
     queue = _Queue(samples, progress)
     crew = [_Worker(session, observation, queue, new_collector) for _ in range(max(1, workers))]
     if len(crew) == 1:

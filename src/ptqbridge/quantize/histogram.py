@@ -29,7 +29,7 @@ class Scratch:
 
     def __init__(self) -> None:
         self.real = np.empty(_CHUNK, np.float32)
-        self.index = np.empty(_CHUNK, np.intp)
+        self.index = np.empty(_CHUNK, np.int32)  # processors convert float32 to this at once, and to int64 one by one
 
 
 class Histogram:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
 from ptqbridge.errors import InputError
+from ptqbridge.quantize.ranges import TensorRange
 from ptqbridge.quantize.sources import GraphFacts
 
 FLOATS = {
@@ -18,6 +21,9 @@ FLOATS = {
     TensorProto.FLOAT16: "float16",
     TensorProto.BFLOAT16: "bfloat16",
 }
+EMPTY = TensorRange(0.0, 0.0, "empty")
+"""The range of a tensor without elements."""
+
 PREFIX = "ptqbridge_"
 """Starts the name of every tensor and node added to a model."""
 
@@ -42,16 +48,18 @@ class Watch:
 class Observation:
     """The observed model, and what of it to read.
 
-    ``model`` is the serialized ONNX model with observers; ``watches`` the tensors seen in the graph; ``inputs`` the
-    graph inputs seen on the host; ``constants`` the ranges ``(min, max)`` of constants; ``sources`` maps every tensor
-    asked for (and not left out) to the tensor that stands for it; ``left_out`` gives a reason per tensor that has no
+    ``proto`` is the model as given; ``patch`` a serialized ``ModelProto`` of the observers alone, to be appended to the
+    serialized ``proto`` (Protocol Buffers merges concatenated messages). ``watches`` are the tensors seen in the graph,
+    ``inputs`` the graph inputs seen on the host, ``constants`` the ranges of constants. ``sources`` maps every tensor
+    asked for (and not left out) to the one that stands for it; ``left_out`` gives a reason per tensor that has no
     range. ``health`` maps model outputs to scalar outputs that are NaN when the former hold NaN.
     """
 
-    model: bytes
+    proto: onnx.ModelProto
+    patch: bytes
     watches: tuple[Watch, ...]
     inputs: tuple[str, ...]
-    constants: dict[str, tuple[float, float]]
+    constants: dict[str, TensorRange]
     sources: dict[str, str]
     left_out: dict[str, str]
     health: dict[str, str]
@@ -70,15 +78,14 @@ def observe(
 
     With ``values`` the tensors themselves become outputs; else their extremes are reduced inside the graph: a
     ``ReduceMax`` (behind a ``GlobalMaxPool`` for rank 4, which reads ONNX Runtime's blocked layout where a reduction
-    would force a reorder) and, unless proven non-negative, a ``ReduceMin``. ``proto`` is not changed, and its weights
-    are not copied: Protocol Buffers merges concatenated messages, so the observers are serialized apart and appended.
+    would force a reorder) and, unless proven non-negative, a ``ReduceMin``. ``proto`` is neither changed nor copied.
 
     Raises ``InputError`` when a tensor is not in the model.
     """
     facts = facts or GraphFacts(proto)
     sources: dict[str, str] = {}
     left_out: dict[str, str] = {}
-    constants: dict[str, tuple[float, float]] = {}
+    constants: dict[str, TensorRange] = {}
     inputs: list[str] = []
     watched: list[str] = []
     for name in dict.fromkeys(tensors):
@@ -92,19 +99,18 @@ def observe(
         if source not in sources.values():
             constant = facts.constant(source)
             if constant is not None:
-                constants[source] = _extremes(source, constant)
+                constants[source] = _constant_range(source, constant)
             elif source in facts.inputs:
                 inputs.append(source)
             elif kind is not None and kind.is_empty:
-                constants[source] = (0.0, 0.0)
+                constants[source] = EMPTY
             else:
                 watched.append(source)
         sources[name] = source
     patch = onnx.ModelProto()
     watches = tuple(_watch(patch.graph, facts, name, index, values=values) for index, name in enumerate(watched))
     health = _health(patch.graph, facts)
-    model = proto.SerializeToString() + patch.SerializeToString()
-    return Observation(model, watches, tuple(inputs), constants, sources, left_out, health)
+    return Observation(proto, patch.SerializeToString(), watches, tuple(inputs), constants, sources, left_out, health)
 
 
 def _watch(graph: onnx.GraphProto, facts: GraphFacts, name: str, index: int, *, values: bool) -> Watch:
@@ -147,10 +153,10 @@ def _reduce(graph: onnx.GraphProto, op_type: str, source: str, output: str, elem
     return output
 
 
-def _extremes(name: str, value: np.ndarray) -> tuple[float, float]:
+def _constant_range(name: str, value: npt.NDArray[Any]) -> TensorRange:
     if value.size == 0:
-        return 0.0, 0.0
+        return EMPTY
     low, high = float(value.min()), float(value.max())
     if not np.isfinite(low) or not np.isfinite(high):
         raise InputError(f"tensor {name!r}: the model's constant holds NaN or infinity")
-    return low, high
+    return TensorRange(low, high, "constant")

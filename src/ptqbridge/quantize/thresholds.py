@@ -52,17 +52,18 @@ def percentile_threshold(tail: Tail, percent: float) -> float:
 def entropy_divergences(counts: npt.NDArray[np.int64], levels: int = LEVELS) -> npt.NDArray[np.float64]:
     """Kullback-Leibler divergence of clipping a histogram after ``i`` bins, for each ``i`` in ``levels..len(counts)``.
 
-    For a candidate ``i`` the reference P is ``counts[:i]`` with everything beyond added to its last bin; Q spreads the
-    sum of each of ``levels`` groups of bins (group j is ``floor(j*i/levels) .. floor((j+1)*i/levels)``) evenly over
-    the bins of the group that are not empty. Both are normalized and ``sum(P * ln(P/Q))`` is returned; it is infinite
-    where Q is zero and P is not, that is when the last bin is empty and something is clipped.
+    For a candidate ``i`` the reference P is ``counts[:i]`` with everything beyond added to the last bin of it that is
+    not empty (the description says the last bin; but were it empty, P would be there where Q is not, the divergence
+    infinite, and one far outlier could keep the whole range). Q spreads the sum of each of ``levels`` groups of bins
+    (group j is ``floor(j*i/levels) .. floor((j+1)*i/levels)``) evenly over the bins of the group that are not empty.
+    Both are normalized and ``sum(P * ln(P/Q))`` is returned; it is infinite where all of ``counts[:i]`` is empty.
 
-    With h the counts, N their sum, M their sum below i, o = N - M and, per group, S its sum and c its non-empty bins::
+    With h the counts, N their sum, M their sum below i, o = N - M, L the last filled bin below i and, per group, S its
+    sum and c the number of its filled bins (group J holds L)::
 
-        KL = [sum_{k<i-1} h_k ln h_k + (h_last + o) ln(h_last + o) - sum_j S_j ln(S_j / c_j)
-              - o ln(S_J / c_J)] / N  +  ln(M / N)
+        KL = [sum_{k<L} h_k ln h_k + (h_L + o) ln(h_L + o) - sum_j S_j ln(S_j / c_j) - o ln(S_J / c_J)] / N + ln(M / N)
 
-    where J is the last group; every sum over bins is a difference of two cumulative sums.
+    where every sum over bins is a difference of two cumulative sums.
     Source of the method: S. Migacz, "8-bit Inference with TensorRT", GTC 2017.
     """
     bins = len(counts)
@@ -76,16 +77,19 @@ def entropy_divergences(counts: npt.NDArray[np.int64], levels: int = LEVELS) -> 
     group_sum = np.diff(sums[edges], axis=1)
     group_share = group_sum / np.maximum(np.diff(filled[edges], axis=1), 1.0)
     log_share = np.log(group_share, out=np.zeros_like(group_share), where=group_share > 0)
-    inside, last = sums[stop], h[stop - 1]
+    inside = sums[stop]
     outside = total - inside
-    with np.errstate(divide="ignore", invalid="ignore"):
+    last = np.maximum.accumulate(np.where(h > 0, np.arange(bins), 0))[stop - 1]
+    last_group = -(-(last + 1) * levels // stop) - 1
+    last_log_share = np.take_along_axis(log_share, last_group[:, None], axis=1)[:, 0]
+    with np.errstate(divide="ignore"):
         divergence: npt.NDArray[np.float64] = (
-            terms[stop - 1]
-            + _x_log_x(last + outside)
+            terms[last]
+            + _x_log_x(h[last] + outside)
             - np.einsum("ij,ij->i", group_sum, log_share)
-            - outside * log_share[:, -1]
-        ) / total + np.log(inside / total)
-    divergence[(outside > 0) & (last == 0)] = np.inf
+            - outside * last_log_share
+        ) / total - np.log(total / inside)
+    divergence[inside == 0] = np.inf
     return divergence
 
 

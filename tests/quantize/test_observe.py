@@ -1,0 +1,111 @@
+"""Where tensors are looked at, and that the observers give the tensors' own extremes on every opset."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, parser
+
+from ptqbridge.errors import InputError
+from ptqbridge.quantize.collect import open_session
+from ptqbridge.quantize.observe import observe
+from ptqbridge.quantize.ranges import TensorRange
+
+
+def model(
+    body: str, inputs: str = "float[1,4,8,8] x", output: str = "float[a,b,c,d] out", opset: int = 17
+) -> onnx.ModelProto:
+    return parser.parse_model(f'<ir_version: 8, opset_import: ["": {opset}]> g ({inputs}) => ({output}) {{{body}}}')
+
+
+def test_places() -> None:
+    proto = model(
+        "c = Constant<value_floats=[-1.0,2.0]>() s = Shape(x) a = Relu(x) b = Transpose(a) out = Transpose(b)"
+    )
+    seen = observe(proto, ["x", "c", "s", "a", "b", "out"], values=False)
+    assert seen.inputs == ("x",)
+    assert seen.constants == {"c": TensorRange(-1.0, 2.0, "constant")}
+    assert seen.left_out == {"s": "int64, not a floating-point tensor"}
+    assert [watch.name for watch in seen.watches] == ["a"]
+    assert seen.watches[0].never_negative
+    assert seen.watches[0].minimum == ""
+    assert seen.sources == {"x": "x", "c": "c", "a": "a", "b": "a", "out": "a"}
+
+
+def test_model_is_not_changed() -> None:
+    proto = model("out = Relu(x)")
+    before = proto.SerializeToString()
+    observe(proto, ["out", "x"], values=False)
+    assert proto.SerializeToString() == before
+
+
+def test_unknown_tensor_is_named() -> None:
+    with pytest.raises(InputError, match="tensor 'nope': asked for a range"):
+        observe(model("out = Relu(x)"), ["nope"], values=False)
+
+
+def test_broken_constant_is_named() -> None:
+    proto = model("out = Relu(x)")
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, np.nan], np.float32), "w"))
+    with pytest.raises(InputError, match="tensor 'w': the model's constant holds NaN"):
+        observe(proto, ["w"], values=False)
+
+
+@pytest.mark.parametrize("opset", [9, 11, 12, 13, 15, 17, 18, 19])
+@pytest.mark.parametrize("shape", [(1, 4, 8, 8), (2, 3, 5, 7), (1, 17, 19), (6,), ()])
+def test_observers_give_the_extremes(opset: int, shape: tuple[int, ...]) -> None:
+    dims = ",".join(map(str, shape))
+    proto = model("a = Neg(x) out = Tanh(a)", f"float[{dims}] x", f"float[{dims}] out", opset)
+    seen = observe(proto, ["a", "out"], values=False)
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    values = open_session(seen).run(seen.fetches, {"x": x})
+    extremes = dict(zip(seen.fetches, values, strict=True))
+    for watch, tensor in zip(seen.watches, (-x, None), strict=True):
+        if tensor is not None:
+            assert extremes[watch.maximum] == tensor.max()
+            assert extremes[watch.minimum] == tensor.min()
+        assert extremes[watch.minimum] <= extremes[watch.maximum]
+    assert set(seen.health) == {"out"}
+
+
+@pytest.mark.parametrize("values", [False, True])
+@pytest.mark.parametrize(("elem_type", "dtype"), [(TensorProto.FLOAT16, np.float16), (TensorProto.DOUBLE, np.float64)])
+def test_other_float_types(elem_type: int, dtype: type, values: bool) -> None:
+    nodes = [helper.make_node("Sub", ["x", "x"], ["z"]), helper.make_node("Sub", ["z", "x"], ["y"]),
+             helper.make_node("Identity", ["y"], ["out"])]  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", elem_type, [1, 2, 3, 4])],
+        [helper.make_tensor_value_info("out", elem_type, [1, 2, 3, 4])],
+    )  # fmt: skip
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    seen = observe(proto, ["y"], values=values)
+    x = np.linspace(-1, 3, 24, dtype=dtype).reshape(1, 2, 3, 4)
+    results = open_session(seen).run(seen.fetches, {"x": x})
+    if values:
+        assert results[0].dtype == dtype
+        np.testing.assert_array_equal(results[0], -x)
+    else:
+        assert [float(value) for value in results[:2]] == [1.0, -3.0]
+
+
+def test_type_unknown_to_inference_still_runs() -> None:
+    """The tensor behind a Reshape to a computed shape has no known rank: a plain ReduceMax serves any."""
+    proto = model(
+        "n = Shape(x) f = Flatten(x) m = Shape(f) r = Reshape(f, n) a = Neg(r) out = Reshape(a, m)", output="float out"
+    )
+    seen = observe(proto, ["a"], values=False)
+    x = np.random.default_rng(0).normal(size=(1, 4, 8, 8)).astype(np.float32)
+    results = open_session(seen).run(seen.fetches, {"x": x})
+    assert results[0] == (-x).max()
+    assert results[1] == (-x).min()
+
+
+def test_model_refused_by_the_runtime_is_one_line() -> None:
+    proto = model("out = Relu(x)")
+    proto.graph.node[0].op_type = "NoSuchOperator"
+    with pytest.raises(InputError, match="cannot be run by ONNX Runtime") as caught:
+        open_session(observe(proto, ["out"], values=True))
+    assert "\n" not in caught.value.message
+    assert onnxruntime.__version__

@@ -1,0 +1,149 @@
+"""Threshold searches against plain loops that follow the published descriptions step by step."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ptqbridge.quantize.histogram import Tail
+from ptqbridge.quantize.thresholds import (
+    entropy2_threshold,
+    entropy_divergences,
+    percentile_index,
+    percentile_keep,
+    percentile_threshold,
+)
+
+
+def slow_divergence(counts: list[int], stop: int, levels: int) -> float:
+    """One candidate, bin by bin."""
+    if not any(counts[:stop]):
+        return math.inf
+    reference = [float(count) for count in counts[:stop]]
+    reference[max(k for k in range(stop) if counts[k] > 0)] += sum(counts[stop:])
+    candidate = [0.0] * stop
+    for level in range(levels):
+        group = range(level * stop // levels, (level + 1) * stop // levels)
+        filled = [k for k in group if counts[k] > 0]
+        for k in filled:
+            candidate[k] = sum(counts[j] for j in group) / len(filled)
+    p_sum, q_sum = sum(reference), sum(candidate)
+    divergence = 0.0
+    for p, q in zip(reference, candidate, strict=True):
+        if p > 0:
+            divergence += p / p_sum * math.log((p / p_sum) / (q / q_sum))
+    return divergence
+
+
+def slow_entropy2(counts: list[int], width: float, amax: float, levels: int) -> float:
+    if len(counts) <= levels:
+        return amax
+    counts = [counts[1], *counts[1:]]
+    scores = [slow_divergence(counts, stop, levels) for stop in range(levels, len(counts) + 1)]
+    least = min(scores)
+    best = max(index for index, score in enumerate(scores) if score <= least + 1e-12)
+    return min((levels + best) * width, amax)
+
+
+@st.composite
+def histograms(draw: st.DrawFn) -> list[int]:
+    """Random histograms of many shapes: dense, sparse, heavy-tailed, with spikes, always ending in a filled bin."""
+    size = draw(st.integers(2, 90))
+    seed = draw(st.integers(0, 2**32 - 1))
+    random = np.random.default_rng(seed)
+    decay = draw(st.sampled_from([0.0, 0.02, 0.1, 0.5]))
+    density = draw(st.sampled_from([0.1, 0.5, 1.0]))
+    scale = draw(st.sampled_from([3, 100, 10**6]))
+    counts = random.poisson(scale * np.exp(-decay * np.arange(size))) * (random.random(size) < density)
+    if draw(st.booleans()):
+        counts[0] = 10**6
+    counts[-1] = max(1, counts[-1])
+    return [int(count) for count in counts]
+
+
+@settings(max_examples=1000)
+@given(histograms(), st.sampled_from([4, 8, 16]))
+def test_entropy2_equals_the_plain_loop(counts: list[int], levels: int) -> None:
+    array = np.array(counts, np.int64)
+    fast = entropy2_threshold(array, 0.5, len(counts) * 0.5, levels)
+    assert fast == slow_entropy2(counts, 0.5, len(counts) * 0.5, levels)
+    assert array.tolist() == counts
+
+
+@given(histograms())
+def test_divergences_equal_the_plain_loop(counts: list[int]) -> None:
+    levels = 8
+    if len(counts) > levels:
+        fast = entropy_divergences(np.array(counts, np.int64), levels)
+        slow = [slow_divergence(counts, stop, levels) for stop in range(levels, len(counts) + 1)]
+        np.testing.assert_allclose(fast, slow, rtol=1e-9, atol=1e-12)
+        assert (fast[np.isfinite(fast)] >= -1e-12).all()
+
+
+def test_entropy2_at_full_size() -> None:
+    values = np.abs(np.random.default_rng(0).standard_t(3, 400_000))
+    counts = np.bincount((values / values.max() * 511).astype(int), minlength=512)
+    assert entropy2_threshold(counts, 1.0, 512.0) == slow_entropy2(counts.tolist(), 1.0, 512.0, 128)
+
+
+def test_entropy2_clips_a_heavy_tail_and_ignores_zeros() -> None:
+    values = np.abs(np.random.default_rng(0).standard_t(2, 1_000_000))
+    counts = np.histogram(values, bins=2048, range=(0, values.max()))[0]
+    amax = float(values.max())
+    threshold = entropy2_threshold(counts, amax / 2048, amax)
+    assert threshold < 0.5 * amax
+    counts[0] += 10**9
+    assert entropy2_threshold(counts, amax / 2048, amax) == threshold
+
+
+@pytest.mark.parametrize("counts", [[5], [0, 7], [1] * 128, [0] * 127 + [3]])
+def test_entropy2_without_a_choice_takes_all(counts: list[int]) -> None:
+    assert entropy2_threshold(np.array(counts), 0.1, 3.25) == 3.25
+
+
+def test_entropy2_drops_one_far_outlier() -> None:
+    counts = np.zeros(1500, np.int64)
+    counts[:100] = np.arange(1000, 0, -10)
+    counts[-1] = 1
+    assert entropy2_threshold(counts, 1.0, 1499.7) <= 130.0
+
+
+def test_entropy2_of_a_constant_tensor_takes_all() -> None:
+    counts = np.zeros(1500, np.int64)
+    counts[-1] = 1000
+    assert entropy2_threshold(counts, 1.0, 1499.7) == 1499.7
+
+
+@given(st.integers(1, 10**7), st.floats(0, 100).filter(lambda p: p > 0))
+def test_percentile_index_is_exact(count: int, percent: float) -> None:
+    index = percentile_index(count, percent)
+    exact = Fraction(repr(percent)) * count / 100
+    assert index == min(math.floor(exact), count - 1)
+    assert percentile_keep(count, percent) == count - index
+
+
+def test_percentile_index_is_not_moved_by_binary_fractions() -> None:
+    assert percentile_index(10_000, 99.99) == 9_999
+    assert percentile_index(1_000, 99.9) == 999
+    assert percentile_index(10, 100) == 9
+
+
+@given(st.lists(st.floats(-9, 9, width=32), min_size=1, max_size=200), st.sampled_from([1, 50, 90, 99, 99.99, 100]))
+def test_percentile_threshold_is_that_of_a_sort(values: list[float], percent: float) -> None:
+    array = np.array(values, np.float32)
+    tail = Tail(percentile_keep(array.size, percent))
+    tail.add(array, float(array.min()), float(array.max()))
+    assert percentile_threshold(tail, percent) == np.sort(np.abs(array))[percentile_index(array.size, percent)]
+
+
+def test_percentile_refuses_a_tail_too_short() -> None:
+    tail = Tail(1)
+    tail.add(np.arange(100, dtype=np.float32), 0.0, 99.0)
+    with pytest.raises(ValueError, match="50 values needed, 1 kept"):
+        percentile_threshold(tail, 50)
+    assert percentile_threshold(Tail(1), 50) == 0.0
