@@ -139,8 +139,8 @@ def load_image(store: Store, name: str) -> Image:
 def apply(image: Image, recipe: Recipe, shown: str) -> Array:
     """The picture as CxHxW or HxWxC of ``recipe.dtype``. ``recipe`` must be resolved (:meth:`Recipe.resolve`).
 
-    ``shown`` is its name in messages. Sums are done once per pixel value in float64 and rounded to the type once; integer types are rounded to even
-    and clipped to their range.
+    ``shown`` is its name in messages. Sums are done once per pixel value, in float64, and rounded to the type once;
+    integer types are rounded half to even and clipped to their range.
     """
     gray = recipe.color == "gray"
     image = resize(image.convert("L" if gray else "RGB"), parse_resize(recipe.resize), recipe.filter, shown)

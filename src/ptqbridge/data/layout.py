@@ -65,7 +65,11 @@ def find(path: str, inputs: Sequence[str]) -> Table:
     if os.path.isdir(path):
         return in_store(Folder(path), inputs)
     if suffix == ".zip":
-        return in_store(Archive(path), inputs)
+        archive = Archive(path)
+        tops = {name.partition("/")[0] + "/" for name in archive.names()}
+        if len(tops) == 1 and not tops & {f"{safe_name(name)}/" for name in inputs}:
+            archive = Archive(path, inside=tops.pop())  # a zipped folder: its own name plays no part
+        return in_store(archive, inputs)
     if suffix in (".txt", ".csv", ".json"):
         from ptqbridge.data.listing import read_listing
 
@@ -142,13 +146,12 @@ def _inside(store: Store, data: list[str], folder: str) -> dict[str, Ref]:
         )
     if ".npz files" in kinds:
         raise InputError(f"{store.shown(folder)}: an input's own folder takes .npy files, found {_some(files)}")
-    return _keyed(store, {name: name[len(folder) + 1 :] for name in files})
+    return _keyed(store, {name: os.path.splitext(name[len(folder) + 1 :])[0] for name in files})
 
 
 def _keyed(store: Store, keys: Mapping[str, str]) -> dict[str, Ref]:
     refs: dict[str, Ref] = {}
-    for name, inner in keys.items():
-        key = os.path.splitext(inner)[0]
+    for name, key in keys.items():
         if key in refs:
             raise InputError(f"{store.shown(name)}: {refs[key].name} has the same name but for the suffix")
         refs[key] = Ref(store, name)
@@ -165,7 +168,7 @@ def _by_prefix(store: Store, data: list[str], prefixes: Mapping[str, str]) -> di
         if owner is None:
             expected = ", ".join(f"{prefix}[_KEY]" for prefix in prefixes.values())
             raise InputError(f"{store.shown(file)}: belongs to no input; names start with the input's name: {expected}")
-        keys[owner][file] = os.path.join(folder, stem[len(prefixes[owner]) + 1 :]) + os.path.splitext(file)[1]
+        keys[owner][file] = os.path.join(folder, stem[len(prefixes[owner]) + 1 :])
     return {name: _keyed(store, files) for name, files in keys.items()}
 
 

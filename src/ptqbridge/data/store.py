@@ -69,9 +69,13 @@ def _unreadable(error: OSError) -> None:
 
 @dataclass(frozen=True)
 class Archive:
-    """Members of the zip (or .npz) file ``root``; sizes are bounded before anything is unpacked."""
+    """Members of the zip (or .npz) file ``root`` whose names begin with ``inside``, which is then left off.
+
+    Sizes are bounded before anything is unpacked. Raises InputError.
+    """
 
     root: str
+    inside: str = ""
 
     @cached_property
     def _zip(self) -> zipfile.ZipFile:
@@ -87,12 +91,13 @@ class Archive:
     def names(self) -> list[str]:
         """All members that are files, hidden ones left out, sorted by name."""
         names = [info.filename for info in self._zip.infolist() if not info.is_dir()]
+        names = [name[len(self.inside) :] for name in names if name.startswith(self.inside)]
         parts = [(name, name.split("/")) for name in names]
         return sorted(n for n, p in parts if p[0] != "__MACOSX" and not any(part.startswith(".") for part in p))
 
     def shown(self, name: str) -> str:
         """The name to put into messages."""
-        return f"{self.root}:{name}"
+        return f"{self.root}:{self.inside}{name}"
 
     def path(self, name: str) -> str | None:
         """None: members cannot be memory-mapped."""
@@ -101,7 +106,7 @@ class Archive:
     def size(self, name: str) -> int:
         """Unpacked size in bytes. Raises InputError if missing or beyond the bounds."""
         try:
-            info = self._zip.getinfo(name)
+            info = self._zip.getinfo(self.inside + name)
         except KeyError:
             raise InputError(f"{self.shown(name)}: no such member in the archive") from None
         if info.file_size > MAX_MEMBER or info.file_size > MAX_RATIO * max(info.compress_size, 1):
@@ -117,7 +122,7 @@ class Archive:
         """Open a member for reading. Raises InputError."""
         self.size(name)
         try:
-            return self._zip.open(name)  # type: ignore[return-value]
+            return self._zip.open(self.inside + name)  # type: ignore[return-value]
         except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
             raise BrokenData(f"{self.shown(name)}: cannot be unpacked ({error})") from None
 
