@@ -25,6 +25,9 @@ OLDEST_QDQ_OPSET = 10
 PER_CHANNEL_OPSET = 13
 """The first opset whose DequantizeLinear takes one scale per channel (attribute axis)."""
 
+WEIGHT_TOP = 127
+"""The largest weight magnitude as an integer; -128 is not used, so that the range is symmetric."""
+
 _SMALLEST_SCALE = np.float32(1e-15)  # the product of two such scales is still a normal float32
 _BIAS_LIMIT = 2.0**30  # leaves half of int32 for the accumulated products
 
@@ -33,7 +36,7 @@ _BIAS_LIMIT = 2.0**30  # leaves half of int32 for the accumulated products
 class _Scheme:
     """The number formats of a scheme."""
 
-    top: int  # largest weight magnitude as an integer
+    reduce_range: bool  # pairs of weights stay within 128
     per_channel: bool  # one weight scale per output channel, or one per weight
 
 
@@ -57,8 +60,8 @@ def quantize(
 
     Weights: int8, symmetric, one scale per output channel, stored as integers. Activations: uint8 with zero exactly
     representable. Biases: int32 at scale input x weight. ``keep_float`` names nodes that stay float32.
-    ``reduce_range`` keeps weights within 7 bits (+-64): two products of 255 x 64 fit int16, so CPUs that add pairs of
-    products in saturating int16 (vpmaddubsw) compute exactly.
+    ``reduce_range`` scales weights so that CPUs without integer dot products compute exactly (see `weight_scales`;
+    `ptqbridge.quantize.cpu` tells which do).
 
     Below opset 13 weights get one scale per tensor, since DequantizeLinear has no axis there; `prepare` raises the
     opset where it can.
@@ -76,7 +79,7 @@ def quantize(
             f"the calibration ranges lack {len(missing)} of {len(placement.observed)} tensors, first {missing[0]!r}; "
             "they were made for another model or another choice of float layers"
         )
-    formats = _Scheme(top=64 if reduce_range else 127, per_channel=opset >= PER_CHANNEL_OPSET)
+    formats = _Scheme(reduce_range=reduce_range, per_channel=opset >= PER_CHANNEL_OPSET)
     return _Writer(proto, placement, ranges, formats).write()
 
 
@@ -171,7 +174,7 @@ class _Writer:
             bias_name = node.input[2]
         bias = np.asarray(self.index.array(bias_name), np.float32).reshape(-1) if bias_name else None
         input_scale = self.affine[node.input[0]].scale
-        scale = weight_scales(weight, axis, self.formats.top, bias, input_scale)
+        scale = weight_scales(weight, axis, bias, input_scale, reduce_range=self.formats.reduce_range)
         if not self.formats.per_channel:
             scale = scale.max(keepdims=True).reshape(())
         copy.input[1] = self._weight(weight_name, weight, axis, scale)
@@ -189,7 +192,7 @@ class _Writer:
             wide = [1] * weight.ndim
             if scale.ndim:
                 wide[axis] = -1
-            integers = np.clip(np.rint(weight / scale.reshape(wide)), -self.formats.top, self.formats.top)
+            integers = np.clip(np.rint(weight / scale.reshape(wide)), -WEIGHT_TOP, WEIGHT_TOP)
             self.cache[key] = self._dequantize_constant(name, integers.astype(np.int8), scale, axis)
         return self.cache[key]
 
@@ -239,14 +242,22 @@ class _Writer:
         return model
 
 
-def weight_scales(weight: Float32, axis: int, top: int, bias: Float32 | None, input_scale: np.float32) -> Float32:
-    """One scale per slice of ``weight`` along ``axis``: its largest magnitude / ``top``.
+def weight_scales(
+    weight: Float32, axis: int, bias: Float32 | None, input_scale: np.float32, *, reduce_range: bool = False
+) -> Float32:
+    """One scale per slice of ``weight`` along ``axis``, so that weight / scale lies within +-127. Shape: (slices,).
+
+    With ``reduce_range`` moreover any two integers of a slice add up to at most 128 in magnitude: 255 * 128 fits
+    int16, which is what vpmaddubsw saturates at when it adds two products of uint8 and int8.
 
     Never so small that the bias at scale ``input_scale * scale`` would leave int32: a channel whose weights died but
-    whose bias lives gets a larger scale instead of a wrong bias. Shape: (weight.shape[axis],).
+    whose bias lives gets a larger scale instead of a wrong bias.
     """
-    others = tuple(item for item in range(weight.ndim) if item != axis)
-    scale = np.abs(weight).max(axis=others, initial=0.0) / np.float32(top)
+    slices = np.abs(np.moveaxis(weight, axis, 0)).reshape(weight.shape[axis], -1)
+    scale = slices.max(axis=1, initial=0.0) / np.float32(WEIGHT_TOP)
+    if reduce_range and slices.shape[1] > 1:
+        two_largest = np.partition(slices, -2, axis=1)[:, -2:].sum(axis=1)
+        scale = np.maximum(scale, two_largest / np.float32(127.0))  # 127: rounding may add a half to each
     if bias is not None:
         scale = np.maximum(scale, np.abs(bias) / (float(input_scale) * _BIAS_LIMIT))
     result: Float32 = np.maximum(scale, _SMALLEST_SCALE).astype(np.float32)

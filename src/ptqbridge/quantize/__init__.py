@@ -1,0 +1,1 @@
+"""Calibration and quantization on ONNX: ranges, placement of Q/DQ, integer weights."""
