@@ -67,27 +67,28 @@ def entropy_divergences(counts: npt.NDArray[np.int64], levels: int = LEVELS) -> 
     Source of the method: S. Migacz, "8-bit Inference with TensorRT", GTC 2017.
     """
     bins = len(counts)
-    h = counts.astype(np.float64)
-    total = h.sum()
-    stop = np.arange(levels, bins + 1)
+    size = 1 << (bins - 1).bit_length()  # so that few sizes of the cached table of groups occur
+    h = np.zeros(size)
+    h[:bins] = counts
     sums = np.concatenate(([0.0], np.cumsum(h)))
     filled = np.concatenate(([0.0], np.cumsum(h > 0)))
     terms = np.concatenate(([0.0], np.cumsum(_x_log_x(h))))
-    edges = _edges(1 << (bins - 1).bit_length(), levels)[: len(stop)]
-    group_sum = np.diff(sums[edges], axis=1)
-    group_share = group_sum / np.maximum(np.diff(filled[edges], axis=1), 1.0)
-    log_share = np.log(group_share, out=np.zeros_like(group_share), where=group_share > 0)
-    inside = sums[stop]
+    # A group is (width, start), and all candidates together have few of them: S ln(S / c) is computed once for each.
+    ends = np.minimum(np.arange(size) + np.arange(-(-size // levels) + 1)[:, None], size)
+    group_sum = sums[ends] - sums[:-1]
+    share = group_sum / np.maximum(filled[ends] - filled[:-1], 1.0)
+    log_share = np.log(share, out=np.zeros_like(share), where=share > 0)
+    stop = np.arange(levels, bins + 1)
+    groups = _groups(size, levels)[: len(stop)]
+    within = np.take(group_sum * log_share, groups).sum(axis=1)
+    inside, total = sums[stop], sums[bins]
     outside = total - inside
-    last = np.maximum.accumulate(np.where(h > 0, np.arange(bins), 0))[stop - 1]
+    last = np.maximum.accumulate(np.where(h > 0, np.arange(size), 0))[stop - 1]
     last_group = -(-(last + 1) * levels // stop) - 1
-    last_log_share = np.take_along_axis(log_share, last_group[:, None], axis=1)[:, 0]
+    last_log_share = log_share.ravel()[groups[np.arange(len(stop)), last_group]]
     with np.errstate(divide="ignore"):
         divergence: npt.NDArray[np.float64] = (
-            terms[last]
-            + _x_log_x(h[last] + outside)
-            - np.einsum("ij,ij->i", group_sum, log_share)
-            - outside * last_log_share
+            terms[last] + _x_log_x(h[last] + outside) - within - outside * last_log_share
         ) / total - np.log(total / inside)
     divergence[inside == 0] = np.inf
     return divergence
@@ -120,6 +121,8 @@ def _x_log_x(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 @lru_cache(maxsize=4)
-def _edges(bins: int, levels: int) -> npt.NDArray[np.intp]:
-    """``floor(j*i/levels)`` for each candidate i in ``levels..bins`` (rows) and j in 0..levels (columns)."""
-    return np.arange(levels + 1) * np.arange(levels, bins + 1)[:, None] // levels
+def _groups(size: int, levels: int) -> npt.NDArray[np.intp]:
+    """For each candidate in ``levels..size`` (rows) and group (columns), ``width * size + start`` of the group's bins."""
+    edges = np.arange(levels + 1) * np.arange(levels, size + 1)[:, None] // levels
+    groups: npt.NDArray[np.intp] = np.diff(edges, axis=1) * size + edges[:, :-1]
+    return groups
