@@ -118,6 +118,13 @@ PARSING = (
         "load order matters to plugins",
     ),
     Difference(
+        "overridden-word",
+        "--nvtxMode",
+        "never reads a wrong word when --profilingVerbosity stands beside it",
+        "an error",
+        "every word given is read",
+    ),
+    Difference(
         "several-errors",
         "unknown options",
         "reports a missing model or a bad value first, unknown options only after a clean parse",

@@ -61,7 +61,7 @@ class GivenOptions:
         option = BY_NAME[name]
         values = [given.value for given in self.items if given.option.name == name]
         if option.repeats:
-            return tuple(values)
+            return tuple(value for value in values if value is not None)
         if option.is_flag:
             return bool(values)
         if not values or values[-1] is None:

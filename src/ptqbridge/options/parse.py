@@ -19,6 +19,8 @@ from ptqbridge.options.values import LATER_TYPES
 
 _UNIT = re.compile(r"\d\s*[BKMGbkmg]")
 _SHAPE_OPTIONS = ("minShapes", "optShapes", "maxShapes")
+_OLDER = {"streams": "infStreams", "nvtxMode": "profilingVerbosity"}
+"""Older words on a command line that override a job file's newer ones; within one source the newer word wins."""
 
 
 def parse(argv: Sequence[str], *, job: Mapping[str, Any] | None = None, job_name: str = "") -> GivenOptions:
@@ -35,7 +37,12 @@ def parse(argv: Sequence[str], *, job: Mapping[str, Any] | None = None, job_name
     for name in {item.option.name for item in given if not item.option.repeats}:
         _refuse_repetition(name, given)
     named = {item.option.name for item in given}
-    from_job = [item for item in _from_job(job or {}, job_name) if item.option.name not in named]
+    overridden = named | {_OLDER[name] for name in named & _OLDER.keys()}
+    from_job = [item for item in _from_job(job or {}, job_name) if item.option.name not in overridden]
+    if "workspace" in named and any(
+        "workspace" in item.value for item in from_job if item.option.name == "memPoolSize"
+    ):
+        raise OptionError("--workspace cannot override memPoolSize of a job file", hint="use --memPoolSize=workspace:N")
     profiles = _take_profiles(given) if "profile" in named else {}
     everything = tuple(from_job + given)
     _note_rows(everything, deviations)
@@ -176,7 +183,8 @@ def _job_text(entry: Any, where: str) -> str:
 
 def _job_pair(value: Any, where: str) -> str:
     if isinstance(value, list):
-        return "x".join(str(item) for item in value)
+        joint = "x" if all(isinstance(item, int) for item in value) else "+"
+        return joint.join(str(item) for item in value)
     return _job_text(value, where)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ptqbridge.options.option import BUILD, Option
 from ptqbridge.options.values import Choice, Flag, Float, Int, Names, Path, PoolSizes, Switches, TempFiles, Text
 
@@ -38,7 +40,7 @@ BUILD_ROWS = (
         "How much is kept about each layer for reports.", ("layer_names_only", "detailed", "none"),
         default="layer_names_only", since="8.4.2"),
     Option("nvtxMode", BUILD,
-        VERBOSITY,
+        replace(VERBOSITY, difference="overridden-word"),
         "Older name of --profilingVerbosity.", ("detailed",), default=None, since="8.0.1", removed="10.0.0",
         hidden=True, deprecated="8.4.2", replaced_by="--profilingVerbosity"),
     Option("minTiming", BUILD, Int(), "Least number of timing runs per candidate kernel.", ("1",), default=1,

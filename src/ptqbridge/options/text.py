@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 
-_INT = re.compile(r"\s*[+-]?\d+")
-_FLOAT = re.compile(r"\s*[+-]?(0[xX][0-9a-fA-F]+|inf(inity)?|nan|(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)", re.IGNORECASE)
+# ASCII throughout: C++ knows neither other scripts' digits nor their blanks.
+_INT = re.compile(r"\s*[+-]?[0-9]+", re.ASCII)
+_FLOAT = re.compile(
+    r"\s*[+-]?(0x([0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(p[+-]?[0-9]+)?|inf(inity)?|nan(\([0-9a-z_]*\))?"
+    r"|([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?)",
+    re.IGNORECASE | re.ASCII,
+)
 _INT32 = 2**31
-_FLOAT32_MAX = 3.4028234663852886e38
-_FLOAT64_MAX = 1.7976931348623157e308
+_LEAST = {"f": 2.0**-126, "d": 2.0**-1022}
+"""The smallest normal number per width (struct's letters); below it ``stof`` and ``stod`` report out of range."""
 
 
 class GrammarError(ValueError):
@@ -43,6 +49,8 @@ def integer(text: str) -> int:
     found = _INT.match(text)
     if not found:
         raise GrammarError(f"expected a whole number, found {text!r}")
+    if len(found.group().strip().lstrip("+-0")) > 10:  # before int(), which refuses thousands of digits
+        raise GrammarError(f"expected a number that fits 32 bits, found {text!r}")
     value = int(found.group())
     if not -_INT32 <= value < _INT32:
         raise GrammarError(f"expected a number that fits 32 bits, found {text!r}")
@@ -53,20 +61,44 @@ def integer(text: str) -> int:
 def number(text: str, *, double: bool = False) -> float:
     """A decimal number as C++ ``stof`` (``stod`` when ``double``) reads it: also ``.5``, ``1e2``, ``0x10``, ``inf``.
 
-    Raises GrammarError as ``integer`` does, and for ``nan``, which no option can mean.
+    The value keeps the precision it was written with; only the range is that of 32 bits, as with ``stof``. Raises
+    GrammarError as ``integer`` does, and for ``nan``, which no option can mean.
     """
     found = _FLOAT.match(text)
     if not found:
         raise GrammarError(f"expected a number, found {text!r}")
-    digits = found.group().strip()
-    value = float.fromhex(digits) if "x" in digits.lower() else float(digits)
-    limit = _FLOAT64_MAX if double else _FLOAT32_MAX
-    if abs(value) > limit and "inf" not in digits.lower():
+    digits = found.group().strip().lower()
+    width = "d" if double else "f"
+    value = _float(digits)
+    too_small = abs(value) < _LEAST[width] and _is_not_zero(digits)
+    if "inf" not in digits and (too_small or _overflows(value, width)):
         raise GrammarError(f"expected a number within floating-point range, found {text!r}")
     _no_tail(text, found.end(), "a number")
     if math.isnan(value):
         raise GrammarError(f"expected a number, found {text!r}", difference="nan")
     return value
+
+
+def _float(digits: str) -> float:
+    if digits.lstrip("+-").startswith("nan"):
+        return math.nan
+    try:
+        return float.fromhex(digits) if "x" in digits else float(digits)
+    except OverflowError:  # only of hexadecimal text
+        return math.inf
+
+
+def _overflows(value: float, width: str) -> bool:
+    try:
+        return math.isinf(struct.unpack(width, struct.pack(width, value))[0])
+    except OverflowError:
+        return True
+
+
+def _is_not_zero(digits: str) -> bool:
+    """Whether the number has a digit other than 0 before its exponent: too small is an error, zero is not."""
+    mantissa = digits.partition("x")[2].partition("p")[0] if "x" in digits else digits.partition("e")[0]
+    return bool(mantissa.strip("+-.0"))
 
 
 def _no_tail(text: str, end: int, wanted: str) -> None:

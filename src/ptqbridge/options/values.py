@@ -53,6 +53,9 @@ class Text(Value):
 
     keep_empty: bool = True
 
+    def parse(self, text: str) -> str | None:
+        return text if text or self.keep_empty else None
+
 
 @dataclass(frozen=True)
 class Path(Value):
@@ -108,6 +111,7 @@ class Choice(Value):
     synonyms: dict[str, str] = field(default_factory=dict)
     any_case: tuple[str, ...] = ()
     empty_keeps_default: bool = True
+    difference: str = ""
 
     def parse(self, text: str) -> str | None:
         if not text and self.empty_keeps_default:
@@ -116,7 +120,7 @@ class Choice(Value):
         for choice in self.choices:
             if word == choice or (choice in self.any_case and word.lower() == choice):
                 return choice
-        raise GrammarError(f"expected one of {', '.join(self.choices)}, found {text!r}")
+        raise GrammarError(f"expected one of {', '.join(self.choices)}, found {text!r}", difference=self.difference)
 
     def describe(self) -> str:
         return "|".join(self.choices)
@@ -150,7 +154,7 @@ class Numbers(Value):
         values = tuple(number(part) for part in split(text, ","))
         for value in values:
             if not self.least <= value <= self.most:
-                raise GrammarError(f"expected numbers from {self.least:g} to {self.most:g}, found {value:g}")
+                raise GrammarError(f"expected numbers from {self.least:g} to {self.most:g}, found {value}")
             if self.nonzero and value == 0:
                 raise GrammarError("expected numbers other than 0")
         return values or None
@@ -167,15 +171,13 @@ class Shapes(Value):
         for entry in split(text, ","):
             name, dims = name_and_value(entry)
             name = name.replace("'", "")
-            if dims == "scalar":
+            if entry.endswith(":scalar"):
                 shapes[name] = ()
                 continue
             try:
                 shapes[name] = dimensions(dims)
             except GrammarError as error:
                 raise GrammarError(f"in {entry!r}: {error}", difference=error.difference) from None
-            if not shapes[name] and not entry.startswith("'"):
-                raise GrammarError(f"in {entry!r}: expected dimensions such as 1x3x224x224")
         return shapes
 
 
@@ -252,7 +254,9 @@ class PoolSizes(Value):
         unit = size[len(digits) :].strip().upper().replace("IB", "")
         unit = unit[:-1] if len(unit) == 2 and unit.endswith("B") else unit
         if unit not in _MIB:
-            raise GrammarError(f"expected a size in MiB or with a unit B, K, M or G, found {size!r}")
+            raise GrammarError(
+                f"expected a size in MiB or with a unit B, K, M or G, found {size!r}", difference="pool-unit"
+            )
         return number(digits, double=True) * _MIB[unit]
 
 
@@ -308,7 +312,7 @@ class Switches(Value):
         for entry in split(text, ","):
             if entry[:1] not in ("+", "-"):
                 raise GrammarError(f"expected + or - in front of each name, found {entry!r}")
-            name = entry[1:].upper() if self.any_case else entry[1:]
+            name = entry[1:].upper() if self.any_case and entry.isascii() else entry[1:]
             name = self.synonyms.get(name, name)
             if name not in self.names:
                 raise GrammarError(f"expected a name of {', '.join(self.names)}, found {entry[1:]!r}")
