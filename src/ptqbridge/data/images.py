@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MAX_PIXELS = 100_000_000
 """Largest picture that is decoded, pixels (300 MB as RGB)."""
+_ORIENTATION = 0x0112
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error)
 
 
@@ -118,7 +119,8 @@ def load_image(store: Store, name: str) -> Image:
                 if width * height > MAX_PIXELS:
                     raise InputError(f"{shown}: {width}x{height} pixels, more than the limit of {MAX_PIXELS}")
                 image.load()
-                image = ImageOps.exif_transpose(image) or image
+                if image.getexif().get(_ORIENTATION, 1) != 1:
+                    image = ImageOps.exif_transpose(image) or image
                 if image.mode == "P":  # palettes with transparency warn when they become RGB in one step
                     image = image.convert("RGBA")
         except image_module.DecompressionBombError:
@@ -143,12 +145,13 @@ def apply(image: Image, recipe: Recipe, shown: str) -> Array:
     integer types are rounded half to even and clipped to their range.
     """
     gray = recipe.color == "gray"
-    image = resize(image.convert("L" if gray else "RGB"), parse_resize(recipe.resize), recipe.filter, shown)
-    pixels = np.asarray(image)
+    mode = "L" if gray else "RGB"
+    image = image if image.mode == mode else image.convert(mode)
+    pixels = np.asarray(resize(image, parse_resize(recipe.resize), recipe.filter, shown))
     planes = [pixels] if gray else [pixels[:, :, c] for c in ((2, 1, 0) if recipe.color == "bgr" else (0, 1, 2))]
-    tables = _tables(recipe)
-    axis = 0 if recipe.layout == "nchw" else 2
-    return np.stack([table[plane] for table, plane in zip(tables, planes, strict=True)], axis=axis)
+    # mode="clip" clips nothing here (uint8 into 256 entries); it only spares the checks, five times faster
+    ready = [np.take(table, plane, mode="clip") for table, plane in zip(_tables(recipe), planes, strict=True)]
+    return np.stack(ready, axis=0 if recipe.layout == "nchw" else 2)
 
 
 def _tables(recipe: Recipe) -> list[Array]:
