@@ -23,7 +23,9 @@ def main(argv: list[str]) -> int:
     as_json = "--json" in own
     invocation = understand([*own, *given], command="trtexec", default_target=_DEFAULT) if given or not behind else None
     if invocation is None:
-        print(json.dumps({"ok": True, "help": True}) if as_json else command_help("trtexec"), end="\n" if as_json else "")
+        print(
+            json.dumps({"ok": True, "help": True}) if as_json else command_help("trtexec"), end="\n" if as_json else ""
+        )
         return 0
     plans = [load(request.target).plan(request) for request in invocation.requests]
     if as_json or "json" in invocation.options:

@@ -192,13 +192,6 @@ BEHAVIOUR = (
         "raw bytes carry no shape to check",
     ),
     Difference(
-        "negative-warm-up",
-        "--warmUp",
-        "`--duration=0 --warmUp=-1` never ends, because their sum is -1",
-        "only `--duration=-1` never ends",
-        "an accident of arithmetic",
-    ),
-    Difference(
         "endless-run",
         "--duration=-1",
         "nothing is ever reported",

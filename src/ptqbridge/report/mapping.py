@@ -57,7 +57,9 @@ def text(plans: Sequence[Plan], *, width: int = 0) -> str:
             lines += _entry(lead, body, row.why, width)
     for plan in plans:
         lines += ["", f"== {plan.target.name} =="]
-        lines += _section("made up where nothing was said", (f"{f.what}: {f.value} ({f.why})" for f in plan.fills), width)
+        lines += _section(
+            "made up where nothing was said", (f"{f.what}: {f.value} ({f.why})" for f in plan.fills), width
+        )
         lines += _section("what is done", (_step(step.title, step.argv, step.writes) for step in plan.steps), width)
         lines += _section("note", plan.notes, width)
         if plan.performance_only:

@@ -1,0 +1,56 @@
+"""``ptqbridge build``: make the artifact for one or several targets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ptqbridge.backends import load
+from ptqbridge.cli.helptext import command_help
+from ptqbridge.cli.say import Speaker
+from ptqbridge.errors import OptionError
+from ptqbridge.execute import make_plan, out_folder, result_record, write_into, write_plan
+from ptqbridge.invocation import Invocation, understand
+from ptqbridge.plan import Request
+from ptqbridge.report import mapping
+
+
+def main(argv: list[str]) -> int:
+    """Build for every target in turn; the first failure ends the command."""
+    invocation = understand(argv, command="build", default_target="cpu")
+    if invocation is None:
+        print(command_help("build"), end="")
+        return 0
+    options = invocation.options
+    if "onnx" not in options and "loadEngine" in options:
+        raise OptionError("--loadEngine: build makes an artifact; use run to run one")
+    if len(invocation.requests) > 1 and options.value("saveEngine"):
+        raise OptionError("--saveEngine names one file, but there are several targets", hint="use --out=FOLDER")
+    speaker = Speaker(quiet=options.value("json"))
+    for warning in options.warnings:
+        speaker.warn(warning)
+    records = {request.target.name: _one(invocation, request, speaker) for request in invocation.requests}
+    if options.value("json"):
+        print(json.dumps({"ok": True, "command": "build", "targets": records}, ensure_ascii=False, indent=1))
+    return 0
+
+
+def _one(invocation: Invocation, request: Request, speaker: Speaker) -> dict[str, Any]:
+    plan = make_plan(request)
+    folder = out_folder(invocation, request, invocation.requests)
+    if invocation.options.value("dryRun"):
+        written = write_plan(invocation, plan, folder) if folder else []
+        speaker.print(mapping.text([plan]))
+        speaker.line(f"dry run: nothing was run; written: {', '.join(written) or 'nothing (give --out=FOLDER)'}")
+        return result_record(plan, dry_run=True, written=written)
+    speaker.mapping(plan)
+    backend = load(request.target)
+    if folder:
+        write_plan(invocation, plan, folder)
+    with speaker.progress() as progress:
+        result = backend.build(plan, say=speaker.line, progress=progress)
+    speaker.built(result)
+    record = result_record(plan, build=result.to_dict())
+    if folder:
+        write_into(folder, "result.json", json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+    return record

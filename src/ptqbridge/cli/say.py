@@ -1,0 +1,97 @@
+"""What a build says on the terminal: stages, one progress bar, warnings, the closing account."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ptqbridge.plan import Plan
+from ptqbridge.result import BuildResult
+from ptqbridge.rulebook import Verdict
+
+Progress = Callable[[int, int], None]
+
+
+class Speaker:
+    """Prints for people on standard output, or nothing when ``quiet`` (JSON goes there then); warnings on stderr."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+
+    def print(self, text: str) -> None:
+        """A text with its line ends."""
+        if not self.quiet:
+            print(text, end="", flush=True)
+
+    def line(self, text: str) -> None:
+        """One line."""
+        self.print(f"{text}\n")
+
+    def warn(self, text: str) -> None:
+        """One line on standard error, also when quiet."""
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
+    def mapping(self, plan: Plan) -> None:
+        """What is not carried over exactly, so that nobody must ask for it."""
+        for row in plan.rows:
+            if row.verdict in (Verdict.APPROXIMATE, Verdict.IGNORED):
+                becomes = f" -> {row.becomes}" if row.becomes else ""
+                self.line(f"{row.verdict}: {row.option}{becomes} ({row.why})")
+        for fill in plan.fills:
+            self.line(f"default: {fill.what} = {fill.value} ({fill.why})")
+        if plan.performance_only:
+            self.warn(f"performance only: {plan.performance_only}")
+
+    def built(self, result: BuildResult) -> None:
+        """The closing account of a build."""
+        for note in result.notes:
+            self.line(f"note: {note}")
+        for line in result.facts.get("kernels", ()):
+            self.line(f"kernels: {line}")
+        nearness = result.facts.get("cosine_to_float32")
+        if nearness:
+            figures = ", ".join(f"{name} {value:.5f}" for name, value in nearness["lowest"].items())
+            self.line(f"lowest cosine to float32 over {nearness['samples']} samples: {figures}")
+        for row in result.asked_got:
+            self.line(f"layer {row.layer}: asked {row.asked}, got {row.got}")
+        stamp = " [performance only]" if result.performance_only else ""
+        self.line(f"built {result.artifact} ({result.precision}) in {result.seconds:.1f} s{stamp}")
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress | None]:
+        """A progress callback: a bar with time left on a terminal, a line per tenth in logs, nothing when quiet."""
+        if self.quiet:
+            yield None
+        elif sys.stdout.isatty():
+            with _bar() as callback:
+                yield callback
+        else:
+            yield _tenths(self.line)
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("calibrating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task("calibrating", total=None)
+
+        def update(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield update
+
+
+def _tenths(line: Callable[[str], None]) -> Progress:
+    shown = 0
+
+    def update(done: int, total: int) -> None:
+        nonlocal shown
+        tenth = done * 10 // max(total, 1)
+        if total >= 100 and tenth > shown:
+            shown = tenth
+            line(f"calibrated {done}/{total} samples")
+
+    return update

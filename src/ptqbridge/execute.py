@@ -1,0 +1,72 @@
+"""Carrying out an invocation: the same plan that ``explain`` shows, then the backend's build and run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from ptqbridge.backends import load
+from ptqbridge.errors import InputError, OptionError
+from ptqbridge.files import write_atomic
+from ptqbridge.invocation import Invocation
+from ptqbridge.plan import Plan, Request
+from ptqbridge.rulebook import Verdict
+
+
+def make_plan(request: Request) -> Plan:
+    """The plan of one request, refused options and ``--strict`` included. Raises OptionError naming every offender."""
+    plan = load(request.target).plan(request)
+    refuse(plan)
+    return plan
+
+
+def refuse(plan: Plan) -> None:
+    """Raise OptionError when an option is refused, or when ``--strict`` forbids what would be done."""
+    name = plan.target.name
+    if plan.refused:
+        lines = "; ".join(f"{row.option}: {row.why}" for row in plan.refused)
+        raise OptionError(
+            f"target {name} refuses {lines}", hint="'ptqbridge explain' with the same options shows all verdicts"
+        )
+    if not plan.build.strict:
+        return
+    if plan.performance_only:
+        raise OptionError(f"--strict: target {name}: {plan.performance_only}")
+    idle = [row.option for row in plan.rows if row.verdict is Verdict.IGNORED]
+    if idle:
+        raise OptionError(f"--strict: target {name} ignores {', '.join(idle)}")
+
+
+def write_plan(invocation: Invocation, plan: Plan, folder: str) -> list[str]:
+    """Write plan.json and the plan's files into ``folder`` (made if missing); returns the paths written."""
+    from ptqbridge.report.record import plan_record
+
+    record = json.dumps(plan_record(invocation, plan), ensure_ascii=False, indent=1) + "\n"
+    return [write_into(folder, name, text) for name, text in {"plan.json": record, **plan.files}.items()]
+
+
+def write_into(folder: str, name: str, text: str) -> str:
+    """Write one text file into ``folder``, making the folder. Raises InputError when that cannot be done."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out: cannot make the folder {folder}: {error.strerror}") from None
+    path = os.path.join(folder, name)
+    write_atomic(path, text)
+    return path
+
+
+def out_folder(invocation: Invocation, request: Request, requests: Sequence[Request]) -> str:
+    """Where a request's files go: --out itself, or a folder per target below it when there are several."""
+    out: str = invocation.options.value("out")
+    return os.path.join(out, request.target.name) if out and len(requests) > 1 else out
+
+
+def result_record(plan: Plan, **parts: Any) -> dict[str, Any]:
+    """One target's share of a command's JSON answer."""
+    from ptqbridge.report import mapping
+    from ptqbridge.report.record import versions
+
+    return {**mapping.to_dict(plan), "versions": versions(), **parts}
