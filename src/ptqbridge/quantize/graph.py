@@ -23,7 +23,7 @@ class GraphIndex:
 
     def __init__(self, proto: onnx.ModelProto) -> None:
         graph = proto.graph
-        self.nodes: list[onnx.NodeProto] = in_order(list(graph.node), {value.name for value in graph.input})
+        self.nodes: list[onnx.NodeProto] = in_order(list(graph.node))
         self.constants: dict[str, onnx.TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
         self.inputs: list[str] = [value.name for value in graph.input if value.name not in self.constants]
         self.outputs: set[str] = {value.name for value in graph.output}
@@ -78,7 +78,7 @@ def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     return default
 
 
-def in_order(nodes: list[onnx.NodeProto], given: set[str]) -> list[onnx.NodeProto]:
+def in_order(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
     """``nodes`` in topological order (as they are, when they already are so)."""
     made = {name for node in nodes for name in node.output if name}
     done: set[str] = set()

@@ -61,10 +61,14 @@ def observed_tensors(
 def place(proto: onnx.ModelProto, scheme: str = "onnxruntime", skip_nodes: Iterable[str] = frozenset()) -> Placement:
     """Decide where integers run in ``proto`` (as `ptqbridge.quantize.prepare.prepare` returns it).
 
-    ``skip_nodes`` (names) stay float. Raises ValueError for an unknown scheme.
+    ``skip_nodes`` (names) stay float. Raises ValueError for an unknown scheme and for nodes without a name of their
+    own.
     """
     if scheme not in SCHEMES:
         raise ValueError(f"unknown scheme {scheme!r}; expected one of {', '.join(SCHEMES)}")
+    names = [node.name for node in proto.graph.node]
+    if "" in names or len(set(names)) < len(names):
+        raise ValueError("nodes without a name of their own: prepare the model first")
     return _Placer(GraphIndex(proto), frozenset(skip_nodes)).place()
 
 
@@ -118,7 +122,7 @@ class _Placer:
                         same_range[self._after_folded(output, integer)] = node.input[0]
             if position in secondary or node.op_type == "Conv":
                 for output in node.output:
-                    if output and (self.index.readers.get(output) or output in self.index.outputs):
+                    if output and (self.index.readers.get(output) or output in self.index.pinned):
                         quantized.setdefault(self._after_folded(output, integer))
         # A Relu between changes the values: its output keeps a range of its own.
         same_range = {name: source for name, source in same_range.items() if name in quantized and source in quantized}

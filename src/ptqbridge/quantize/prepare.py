@@ -104,7 +104,7 @@ def refuse_quantized(proto: onnx.ModelProto) -> None:
 
 def _sort(model: onnx.ModelProto) -> str:
     nodes = list(model.graph.node)
-    ordered = in_order(nodes, set())
+    ordered = in_order(nodes)
     if all(one is other for one, other in zip(nodes, ordered, strict=True)):
         return ""
     copies = []
