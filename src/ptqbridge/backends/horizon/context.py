@@ -1,0 +1,110 @@
+"""What the rules may look at: the march, the request, the tool's generation and, when it was found, the model."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from ptqbridge.backends.horizon.lookup import Network
+from ptqbridge.backends.horizon.marches import March
+from ptqbridge.plan import Request
+from ptqbridge.spec import Preprocess
+
+CALIBRATION_FOLDER = "calibration_data"
+PRODUCT_FOLDER = "model_output"
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
+
+
+@dataclass(frozen=True)
+class Context:
+    """One plan's circumstances. ``toolchain`` is hb_compile's generation, ``3.5`` or ``3.0`` (no effect on J5)."""
+
+    march: March
+    request: Request
+    toolchain: str = "3.5"
+    network: Network | None = None
+    fast_perf: bool = False
+
+    @property
+    def recent(self) -> bool:
+        """Whether the keys and flags that came after hb_compile 3.0 are there."""
+        return self.march.journey6 and self.toolchain != "3.0"
+
+    @property
+    def builds(self) -> bool:
+        """Whether there is a model to build; otherwise an artifact is loaded."""
+        return self.request.build.model.format != "none"
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether there are samples to calibrate with."""
+        return bool(self.request.build.calibration.data)
+
+    @property
+    def constraints(self) -> str:
+        """Whether per-layer requests count: none, prefer or obey."""
+        return self.request.build.precision.constraints
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How pictures become input tensors."""
+        return self.request.build.calibration.preprocess
+
+    @property
+    def image(self) -> bool:
+        """Whether the tool inserts the normalisation, so that the built model takes pixels.
+
+        An explicit float input format keeps the model's own input; the samples are then normalised beforehand.
+        """
+        float_input = any(entry.dtype == "fp32" for entry in self.request.build.input_formats)
+        return self.request.gave("mean", "std", "scale") and not float_input
+
+    def value(self, name: str, default: Any = None) -> Any:
+        """The value of an option the user gave, else ``default``."""
+        return next((item.value for item in self.request.asked if item.name == name), default)
+
+    @property
+    def prefix(self) -> str:
+        """The product's name without suffix. The tools pass it to a shell: anything unusual becomes ``_``."""
+        build = self.request.build
+        named = build.model.path if self.fast_perf else build.artifact or build.model.path
+        return safe(PurePath(named).stem) or "model"
+
+    @property
+    def product(self) -> str:
+        """Where the tool writes the product, seen from the bundle folder."""
+        return f"{PRODUCT_FOLDER}/{self.prefix}{self.march.suffix}"
+
+    @property
+    def calibration_folders(self) -> str:
+        """One folder per input, joined as the YAML wants it."""
+        names = [safe(spec.name) for spec in self.network.inputs] if self.network else ["<input>"]
+        return ";".join(f"./{CALIBRATION_FOLDER}/{name}" for name in names)
+
+
+def safe(name: str) -> str:
+    """A file name that neither a shell nor a ``;`` list of the YAML can misread."""
+    return _UNSAFE.sub("_", name).lstrip("-.")
+
+
+def normalisation(preprocess: Preprocess) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+    """``(mean_value, scale_value, std_value)`` in the tools' order, for pixels of 0 to 255.
+
+    Ours is ``(pixel * scale - mean) / std``, theirs ``(pixel - mean_value) * scale_value`` or ``/ std_value``; so
+    ``mean_value = mean / scale``, ``scale_value = scale / std`` and ``std_value = std / scale``. Empty where ours is.
+    """
+    mean, std, scale = preprocess.mean, preprocess.std, preprocess.scale
+    factor = scale or (1.0,)
+    means = tuple(m / s for m, s in _pair(mean, factor))
+    scales = tuple(s / d for s, d in _pair(factor, std or (1.0,))) if scale or std else ()
+    stds = tuple(d / s for d, s in _pair(std, factor)) if std else ()
+    return means, scales, stds
+
+
+def _pair(left: tuple[float, ...], right: tuple[float, ...]) -> list[tuple[float, float]]:
+    if not left:
+        return []
+    count = max(len(left), len(right))
+    return [(left[i % len(left)], right[i % len(right)]) for i in range(count)]

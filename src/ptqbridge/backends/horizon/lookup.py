@@ -1,0 +1,55 @@
+"""What the model file tells a plan: inputs, node names, opset. A missing or unreadable file is a note, no failure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ptqbridge.errors import InputError
+from ptqbridge.spec import ModelFile, TensorSpec
+
+OLDEST_OPSET, NEWEST_OPSET = 7, 11
+"""The ONNX opsets that hb_mapper 1.24 accepts."""
+NEWEST_IR = 9
+"""The newest ONNX IR version that hb_mapper 1.24 accepts."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """The looked-up facts of one model."""
+
+    inputs: tuple[TensorSpec, ...]
+    nodes: frozenset[str]
+    opset: int
+    ir_version: int
+
+    def match(self, patterns: Iterable[str]) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+        """Node names per pattern (``*`` stands for any text), and the patterns that match no node."""
+        found = {pattern: _matching(pattern, self.nodes) for pattern in patterns}
+        return {key: names for key, names in found.items() if names}, tuple(k for k, v in found.items() if not v)
+
+
+def look_up(model: ModelFile) -> tuple[Network | None, str]:
+    """The network, or None with a note saying what could not be looked up."""
+    if model.format != "onnx":
+        return None, ""
+    if not Path(model.path).is_file():
+        return None, f"{model.path or '--onnx'} was not found: input names, shapes and node names were not checked"
+    from ptqbridge.model.load import load_model  # brings onnx, which explain does not otherwise need
+
+    try:
+        loaded = load_model(model.path)
+    except InputError as error:
+        return None, f"{error.message}: input names, shapes and node names were not checked"
+    graph = loaded.structure.graph
+    names = frozenset(node.name for node in graph.node if node.name)
+    return Network(loaded.inputs, names, loaded.opset, loaded.structure.ir_version), ""
+
+
+def _matching(pattern: str, nodes: frozenset[str]) -> tuple[str, ...]:
+    if "*" not in pattern:
+        return (pattern,) if pattern in nodes else ()
+    regex = re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL)
+    return tuple(sorted(name for name in nodes if regex.fullmatch(name)))

@@ -1,0 +1,130 @@
+"""The plan for one BPU target: report rows, what defaults fill in, files, commands, notes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ptqbridge.backends.horizon.config import complete, config_name, render, undetermined
+from ptqbridge.backends.horizon.context import Context
+from ptqbridge.backends.horizon.lookup import NEWEST_IR, NEWEST_OPSET, OLDEST_OPSET, look_up
+from ptqbridge.backends.horizon.marches import MARCHES
+from ptqbridge.backends.horizon.rules import RULES
+from ptqbridge.backends.horizon.settings import Settings, collect, fast_perf_serves
+from ptqbridge.backends.horizon.steps import board_steps, build_steps, script
+from ptqbridge.plan import Filled, Plan, Request, Step, Target, map_options
+from ptqbridge.rulebook import Outcome
+from ptqbridge.spec import BuildSpec, Precision, RunSpec
+
+MADE_UP = "no calibration data (--calibData): the ranges are made up, so speed means something and accuracy nothing"
+
+
+def plan(request: Request, toolchain: str = "3.5") -> Plan:
+    """What would be done for a BPU target; needs neither vendor software nor, beyond a note, the model file.
+
+    ``toolchain`` is hb_compile's generation, ``3.5`` or ``3.0``; hb_mapper has one only.
+    """
+    network, missing = look_up(request.build.model)
+    context = Context(MARCHES[request.target.name], request, toolchain, network)
+    settings = collect(context)
+    if fast_perf_serves(settings, context):
+        context = replace(context, fast_perf=True)
+        settings = collect(context)
+    rows, _ = map_options(request, RULES, context)
+    notes = [missing] if missing else []
+    fills: list[Filled] = []
+    steps: tuple[Step, ...] = ()
+    files: dict[str, str] = {}
+    if context.builds and not (request.command == "run" and request.run.artifact):
+        fills += _precision(context)
+        notes += _build_notes(settings, context)
+        if context.fast_perf:
+            fills.append(
+                Filled("mode", "--fast-perf", "it fixes the highest level, int8 everywhere and no calibration")
+            )
+        else:
+            settings, filled = complete(settings, context)
+            fills += filled
+            files[config_name(context)] = render(settings)
+        steps = build_steps(settings, context)
+        files["run.sh"] = script(steps)
+    if request.command != "build" and not request.run.skip:
+        board, filled = board_steps(settings, context)
+        steps += board
+        fills += filled
+        files["board.sh"] = script(board)
+        notes += _board_notes(context)
+    made_up = MADE_UP if context.builds and not context.calibrated else ""
+    record = settings.to_dict() | {"march": context.march.name, "fast_perf": context.fast_perf}
+    if context.march.journey6:
+        record["toolchain"] = toolchain
+    return Plan(
+        request.target,
+        request.build,
+        request.run,
+        rows,
+        tuple(fills),
+        steps,
+        files,
+        tuple(notes),
+        record,
+        made_up,
+    )
+
+
+def preview(name: str, value: object, target: Target) -> Outcome:
+    """What a rule makes of one option value with nothing else given.
+
+    Per-layer requests are shown as under ``--precisionConstraints=prefer``, since they mean nothing without it.
+    """
+    build = BuildSpec(precision=Precision(constraints="prefer"))
+    return RULES.apply(name, value, Context(MARCHES[target.name], Request(target, build, RunSpec(), ())))
+
+
+def _precision(context: Context) -> list[Filled]:
+    if context.request.gave("int8", "best", "fp16"):
+        return []
+    why = "no precision was asked, which means fp32 in trtexec; a BPU computes in int8, so int8 is what is built"
+    return [Filled("precision", "int8", why)]
+
+
+def _build_notes(settings: Settings, context: Context) -> list[str]:
+    notes = []
+    march = context.march
+    if context.fast_perf:
+        notes.append(
+            "--fast-perf cuts the Quantize and Dequantize nodes off and turns three-channel inputs of even size into "
+            "nv12: the product's inputs and outputs are not those of the model"
+        )
+    if context.image:
+        notes.append(
+            "the built model takes pixels of 0 to 255; --inputIOFormats=fp32:chw keeps the float input instead"
+        )
+    for spec in undetermined(settings, context):
+        notes.append(
+            f"input {spec.text()} has dynamic dimensions and a BPU model has one shape: give --shapes={spec.name}:..."
+        )
+    network = context.network
+    if network and not march.journey6:
+        if not OLDEST_OPSET <= network.opset <= NEWEST_OPSET:
+            wanted = f"{OLDEST_OPSET} to {NEWEST_OPSET}"
+            notes.append(f"the model has ONNX opset {network.opset}, and hb_mapper takes {wanted}: export it anew")
+        if network.ir_version > NEWEST_IR:
+            notes.append(f"the model has ONNX IR version {network.ir_version}, and hb_mapper takes at most {NEWEST_IR}")
+    return [*notes, *_generation(context)]
+
+
+def _generation(context: Context) -> list[str]:
+    march = context.march
+    if march.journey6 and context.toolchain not in march.generations:
+        return [f"{march.tool} {context.toolchain} is not known to offer {march.name}"]
+    return []
+
+
+def _board_notes(context: Context) -> list[str]:
+    notes = []
+    if not context.value("board"):
+        notes.append("no --board was named: the commands for it are listed, and nothing is timed here")
+    artifact = context.request.run.artifact
+    if artifact and not artifact.endswith(context.march.suffix):
+        notes.append(f"{artifact}: a product for {context.march.name} is a {context.march.suffix} file")
+    return notes

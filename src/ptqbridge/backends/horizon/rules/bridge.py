@@ -1,0 +1,164 @@
+"""Rules for our own options: strictness, places, calibration data and preprocessing."""
+
+from __future__ import annotations
+
+from ptqbridge.backends.horizon.context import Context, normalisation
+from ptqbridge.backends.horizon.rules.book import APPROXIMATE, EXACT, RULES, carry, numbers
+from ptqbridge.rulebook import Outcome, ignored, refused
+
+
+@RULES.rule("strict")
+def strict(given: bool, context: Context) -> Outcome:
+    """Made-up ranges are refused."""
+    if context.builds and not context.calibrated:
+        return refused("without --calibData the ranges are made up; give samples, or leave --strict out")
+    return carry(EXACT, becomes="a build without calibration data is refused")
+
+
+@RULES.rule("toolchain")
+def toolchain(place: str, context: Context) -> Outcome:
+    """Where the vendor's compiler runs."""
+    if place == "local" or place.startswith(("docker:", "ssh://")):
+        return carry(EXACT, becomes=f"{context.march.tool} from {'PATH' if place == 'local' else place}")
+    return refused(f"expected local, docker:IMAGE or ssh://HOST, found {place!r}")
+
+
+@RULES.rule("board")
+def board(place: str, context: Context) -> Outcome:
+    """Where the artifact runs."""
+    if place == "local" or place.startswith("ssh://"):
+        return carry(EXACT, becomes=f"hrt_model_exec on {'this machine' if place == 'local' else place}")
+    return refused(f"expected local or ssh://USER@HOST, found {place!r}")
+
+
+@RULES.rule("calibData")
+def calibration_data(path: str, context: Context) -> Outcome:
+    """The samples are written once more in the form the tool wants: raw files for hb_mapper, .npy for hb_compile."""
+    yaml = {"calibration_parameters.cal_data_dir": context.calibration_folders}
+    if context.march.journey6:
+        return carry(EXACT, "one .npy per sample and input, as the float model wants it", yaml=yaml)
+    yaml["calibration_parameters.cal_data_type"] = "float32"
+    what = "pixels before mean and scale, which the tool applies" if context.image else "as the float model wants it"
+    return carry(EXACT, f"one raw float32 file per sample and input, {what}", yaml=yaml)
+
+
+_METHODS = {"max": "max", "percentile": "max", "entropy2": "kl"}
+
+
+@RULES.rule("calibAlgo")
+def algorithm(word: str, context: Context) -> Outcome:
+    """The tools know kl and max, max also with a percentile."""
+    if context.builds and not context.calibrated:
+        return ignored("there is no calibration data to choose ranges from")
+    yaml: dict[str, object] = {"calibration_parameters.calibration_type": _METHODS[word]}
+    if word == "max":
+        return carry(EXACT, yaml=yaml)
+    if word == "entropy2":
+        why = "the tool's own Kullback-Leibler search, with other histograms than TensorRT's"
+        return carry(APPROXIMATE, why, yaml=yaml)
+    if context.value("calibPercentile") is None:
+        yaml |= _percentile(context.request.build.calibration.percentile)
+    return carry(EXACT, "max with a percentile is what the tool calls it", yaml=yaml)
+
+
+def _percentile(percent: float) -> dict[str, object]:
+    return {"calibration_parameters.max_percentile": float(f"{percent / 100:.9g}")}
+
+
+@RULES.rule("calibSamples")
+def samples(count: int, context: Context) -> Outcome:
+    """The number of files written."""
+    return carry(EXACT, becomes=f"{count} samples written for the tool")
+
+
+RULES.always("calibBatch", outcome=ignored("it never changes the ranges, and the tool makes its own batches"))
+
+
+@RULES.rule("calibPercentile")
+def percentile(percent: float, context: Context) -> Outcome:
+    """A share between 0 and 1 in the YAML; hb_mapper looks at the topmost half percent only."""
+    chosen = context.request.build.calibration.algorithm
+    if context.request.gave("calibAlgo") and chosen != "percentile":
+        return ignored(f"it belongs to --calibAlgo=percentile, and {chosen} was asked")
+    if context.request.asked and not context.request.gave("calibAlgo"):
+        return ignored("it belongs to --calibAlgo=percentile, which was not asked")
+    yaml = _percentile(percent)
+    least = 50.0 if context.march.journey6 else 99.5
+    if percent < least:
+        why = f"the tool takes everything below {least:g} % as {least:g} %"
+        return carry(APPROXIMATE, why, yaml=yaml)
+    return carry(EXACT, "a share of 1 instead of 100", yaml=yaml)
+
+
+RULES.always("calibSeed", outcome=ignored("without samples the tool makes up its ranges itself"))
+
+
+@RULES.rule("skipBroken")
+def skip_broken(count: int, context: Context) -> Outcome:
+    """Done while the samples are written."""
+    return carry(EXACT, becomes="used while the samples are written for the tool")
+
+
+@RULES.rule("mean")
+def mean(values: tuple[float, ...], context: Context) -> Outcome:
+    """The tools subtract before they multiply, on pixels of 0 to 255."""
+    if not context.image and context.builds:
+        return _beforehand()
+    means, _, _ = normalisation(context.preprocess)
+    why = "the tool puts the normalisation into the model, which then takes pixels; mean / scale, since it subtracts first"
+    return carry(APPROXIMATE, why, yaml={"input_parameters.mean_value": numbers(means or values)})
+
+
+@RULES.rule("std")
+def std(values: tuple[float, ...], context: Context) -> Outcome:
+    """hb_mapper multiplies only; hb_compile can divide."""
+    if not context.image and context.builds:
+        return _beforehand()
+    _, scales, stds = normalisation(context.preprocess)
+    why = "the tool puts the normalisation into the model, which then takes pixels; "
+    if context.march.journey6:
+        yaml = {"input_parameters.std_value": numbers(stds or values)}
+        return carry(APPROXIMATE, why + "std / scale, since it subtracts first", yaml=yaml)
+    yaml = {"input_parameters.scale_value": numbers(scales or tuple(1 / value for value in values))}
+    return carry(APPROXIMATE, why + "scale / std, since it multiplies last and has no division", yaml=yaml)
+
+
+@RULES.rule("scale")
+def scale(values: tuple[float, ...], context: Context) -> Outcome:
+    """Given with ``--std`` the two make one factor."""
+    if not context.image and context.builds:
+        return _beforehand()
+    if context.preprocess.std and context.march.journey6:
+        why = "one factor together with --std: hb_compile takes std_value or scale_value, not both"
+        return carry(APPROXIMATE, why, becomes="part of std_value and mean_value")
+    _, scales, _ = normalisation(context.preprocess)
+    why = "the tool puts the normalisation into the model, which then takes pixels"
+    return carry(APPROXIMATE, why, yaml={"input_parameters.scale_value": numbers(scales or values)})
+
+
+def _beforehand() -> Outcome:
+    return carry(EXACT, "the model keeps its float input", becomes="used while the samples are written for the tool")
+
+
+@RULES.rule("resize")
+def resize(rule: str, context: Context) -> Outcome:
+    """Done while the samples are written."""
+    return carry(EXACT, becomes="used while the samples are written for the tool")
+
+
+@RULES.rule("color")
+def color(word: str, context: Context) -> Outcome:
+    """The training colour order matters to the tool only when it takes pixels."""
+    if context.builds and not context.image:
+        return carry(EXACT, becomes="used while the samples are written for the tool")
+    yaml = {"input_parameters.input_type_train": word, "input_parameters.input_type_rt": word}
+    return carry(EXACT, yaml=yaml)
+
+
+@RULES.rule("layout")
+def layout(word: str, context: Context) -> Outcome:
+    """Axis order of the model's input."""
+    return carry(EXACT, yaml={"input_parameters.input_layout_train": word.upper()})
+
+
+RULES.always("intraOpThreads", outcome=ignored("it is for the cpu target"))
