@@ -138,6 +138,19 @@ def load_image(store: Store, name: str) -> Image:
     return upright
 
 
+def image_size(path: str) -> tuple[int, int] | None:
+    """Width and height of a picture file, from its head only; None when there is no such picture."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pillow().open(path) as image:
+                turned = image.getexif().get(_ORIENTATION, 1) > 4
+                width, height = image.size
+                return (height, width) if turned else (width, height)
+    except (*_DAMAGE, pillow().DecompressionBombError):
+        return None
+
+
 def apply(image: Image, recipe: Recipe, shown: str) -> Array:
     """The picture as CxHxW or HxWxC of ``recipe.dtype``. ``recipe`` must be resolved (:meth:`Recipe.resolve`).
 
