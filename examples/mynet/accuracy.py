@@ -3,7 +3,7 @@
     python accuracy.py FP32.onnx [OTHER.onnx ...] [--json FILE]
 
 Needs numpy, onnxruntime and PyYAML. Works for models of a fixed batch size and for those with a dynamic one. The
-test images (test.npz) go through the preprocessing of recipe.yaml, both next to this script. Exit status: 0, 2 for a
+test images (test.npz) go through the preprocessing of calib/recipe.yaml. Exit status: 0, 2 for a
 bad command line, 3 for a model or file that cannot be used, with one line that says why.
 """
 
@@ -34,7 +34,7 @@ class Unusable(Exception):
     """A model or file that cannot be used; the text is the one line for the user."""
 
 
-def load_recipe(path: Path = HERE / "recipe.yaml") -> dict[str, Any]:
+def load_recipe(path: Path = HERE / "calib" / "recipe.yaml") -> dict[str, Any]:
     """The preprocessing recipe: ``scale``, ``mean`` and ``std`` (per channel), ``layout``."""
     recipe: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return recipe

@@ -137,13 +137,13 @@ def export(net: MyNet, path: Path, *, dynamic: bool) -> None:
 def write_data(
     images: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray, recipe: dict[str, object]
 ) -> None:
-    """Write recipe.yaml, calib/ (from the rows ``train``), test.npz (the rows ``test``) and test_small/."""
+    """Write calib/ with its recipe.yaml (from the rows ``train``), test.npz (the rows ``test``) and test_small/."""
     header = "# Preprocessing of mynet: value = (pixel * scale - mean) / std, channels in the order R, G, B.\n"
     text = header + yaml.safe_dump(recipe, sort_keys=False, default_flow_style=None)
-    (HERE / "recipe.yaml").write_text(text, encoding="utf-8")
     calib = HERE / "calib"
     shutil.rmtree(calib, ignore_errors=True)
     calib.mkdir()
+    (calib / "recipe.yaml").write_text(text, encoding="utf-8")
     for digit in range(10):
         for row in train[labels[train] == digit][:CALIB_PER_CLASS]:
             Image.fromarray(images[row]).save(calib / f"digit{digit}_{row:04d}.png", optimize=True)

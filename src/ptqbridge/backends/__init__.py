@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from typing import Protocol, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol, cast
 
 from ptqbridge.errors import OptionError
 from ptqbridge.plan import Plan, Request, Target
 from ptqbridge.rulebook import Outcome
+
+if TYPE_CHECKING:
+    from ptqbridge.measure.outcome import Outcome as RunOutcome
+    from ptqbridge.result import BuildResult
 
 TARGETS: Mapping[str, str] = {
     "cpu": "onnxruntime",
@@ -45,13 +49,29 @@ CHIPS: Mapping[str, str] = {
 
 
 class Backend(Protocol):
-    """What every backend package offers at its top level."""
+    """What every backend's ``backend.py`` offers as ``BACKEND``. ``suffix`` is that of its artifacts."""
+
+    suffix: str
 
     def plan(self, request: Request) -> Plan:
         """The plan for one target; looks at files only to say what it could not look up."""
 
     def preview(self, name: str, value: object, target: Target) -> Outcome:
         """What a rule makes of one option value with nothing else given, for the tables."""
+
+    def build(
+        self, plan: Plan, *, say: Callable[[str], None], progress: Callable[[int, int], None] | None
+    ) -> BuildResult:
+        """Make the artifact; ``say`` gets a line per stage, ``progress`` calibration's samples done and their number."""
+
+    def run(self, plan: Plan, artifact: str, *, say: Callable[[str], None]) -> RunOutcome:
+        """Run and time an artifact."""
+
+    def check_artifact(self, plan: Plan, artifact: str) -> None:
+        """Load an artifact without running it. Raises InputError when it is broken."""
+
+    def device_info(self, plan: Plan) -> Mapping[str, object]:
+        """What computes, for the log. Raises ToolchainMissing when it is not there."""
 
 
 def resolve(name: str) -> Target:
@@ -70,4 +90,4 @@ def resolve(name: str) -> Target:
 
 def load(target: Target) -> Backend:
     """Import the backend of a target. Vendor software is not imported by this."""
-    return cast(Backend, importlib.import_module(f"ptqbridge.backends.{target.backend}"))
+    return cast(Backend, importlib.import_module(f"ptqbridge.backends.{target.backend}.backend").BACKEND)

@@ -9,7 +9,7 @@ import click
 
 import ptqbridge
 from ptqbridge.backends import resolve
-from ptqbridge.doctor import Diagnosis, diagnose
+from ptqbridge.doctor import Diagnosis, Need, diagnose
 
 
 @click.command(
@@ -36,14 +36,20 @@ def _text(found: Diagnosis, wanted: list[str]) -> str:
     lines = [f"ptqbridge {ptqbridge.__version__}, Python {found.python}, {found.system}", "", "packages:"]
     lines += [f"  {name:<12} {version or 'not installed'}" for name, version in found.packages.items()]
     lines += ["", "targets:"]
-    for name in wanted:
-        missing = [need for need in found.targets[name] if not need.found]
-        there = [f"{need.what} {need.detail}" for need in found.targets[name] if need.found]
-        lines.append(
-            f"  {name:<12} {'ready' if not missing else 'not ready'}{': ' + ', '.join(there) if there else ''}"
-        )
+    for names, needs in _alike(found, wanted).items():
+        missing = [need for need in needs if not need.found]
+        there = ", ".join(f"{need.what} {need.detail}" for need in needs if need.found)
+        lines.append(f"  {', '.join(names)}: {'not ready' if missing else 'ready'}{f' ({there})' if there else ''}")
         lines += [f"    needs {need.what}: {need.detail}; {need.get}" for need in missing]
     return "\n".join(lines) + "\n"
+
+
+def _alike(found: Diagnosis, wanted: list[str]) -> dict[tuple[str, ...], tuple[Need, ...]]:
+    """Targets with the same needs together, in the order of the targets."""
+    groups: dict[tuple[Need, ...], list[str]] = {}
+    for name in wanted:
+        groups.setdefault(found.targets[name], []).append(name)
+    return {tuple(names): needs for needs, names in groups.items()}
 
 
 def main(argv: list[str]) -> int:

@@ -122,7 +122,7 @@ def _artifact(plan: Plan, backend: Backend, say: Callable[[str], None]) -> Itera
         yield built.artifact, built
         return
     with tempfile.TemporaryDirectory(prefix="ptqbridge-") as folder:
-        path = f"{folder}/artifact{backend.SUFFIX}"
+        path = f"{folder}/artifact{backend.suffix}"
         here = replace(plan, build=replace(plan.build, artifact=path))
         built = backend.build(here, say=say, progress=None)
         yield path, replace(built, artifact="")

@@ -49,9 +49,9 @@ def integer(text: str) -> int:
     found = _INT.match(text)
     if not found:
         raise GrammarError(f"expected a whole number, found {text!r}")
-    if len(found.group().strip().lstrip("+-0")) > 10:  # before int(), which refuses thousands of digits
-        raise GrammarError(f"expected a number that fits 32 bits, found {text!r}")
-    value = int(found.group())
+    word = found.group().strip()
+    digits = word.lstrip("+-0")[:11] or "0"  # eleven are too many; int() itself refuses thousands
+    value = -int(digits) if word.startswith("-") else int(digits)
     if not -_INT32 <= value < _INT32:
         raise GrammarError(f"expected a number that fits 32 bits, found {text!r}")
     _no_tail(text, found.end(), "a whole number")

@@ -38,11 +38,14 @@ class Precision:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How an image becomes an input tensor: ``(pixel * scale - mean) / std`` per channel, after ``resize``."""
+    """How an image becomes an input tensor: ``(pixel * scale - mean) / std`` per channel, after ``resize``.
+
+    An empty field is settled from a recipe beside the data, or from the model.
+    """
 
     resize: str = ""
-    color: str = "rgb"
-    layout: str = "nchw"
+    color: str = ""
+    layout: str = ""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
@@ -52,12 +55,12 @@ class Preprocess:
 class Calibration:
     """Where activation ranges come from: samples (``data``) or ranges of an earlier calibration (``cache``).
 
-    ``percentile`` is in percent. ``samples`` is None for all. ``seed`` makes the noise used when there is neither.
+    ``algorithm`` "" is the target's own default, ``percentile`` is in percent. ``samples`` is None for all. ``seed`` makes the noise used when there is neither.
     """
 
     data: str = ""
     cache: str = ""
-    algorithm: str = "entropy2"
+    algorithm: str = ""
     percentile: float = 99.99
     samples: int | None = None
     batch: int = 1
