@@ -130,11 +130,13 @@ def fold_batch_norm(model: onnx.ModelProto) -> str:
         if not all(index.is_float_constant(name) for name in parameters if name):
             continue
         gamma, beta, mean, variance = (index.array(name).astype(np.float64) for name in node.input[1:5])
-        factor = gamma / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
+        with np.errstate(all="ignore"):
+            factor = gamma / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
         weight = index.array(conv.input[1]).astype(np.float64)
         bias = index.array(conv.input[2]).astype(np.float64) if len(conv.input) > 2 and conv.input[2] else 0.0
-        folded = (weight * factor.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
-        shifted = ((bias - mean) * factor + beta).astype(np.float32)
+        with np.errstate(all="ignore"):
+            folded = (weight * factor.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
+            shifted = ((bias - mean) * factor + beta).astype(np.float32)
         if not (np.isfinite(folded).all() and np.isfinite(shifted).all()):
             continue
         names = [new_name(f"{conv.output[0]}_{part}", taken) for part in ("weight", "bias")]

@@ -20,9 +20,13 @@ WEIGHTED = frozenset({"Conv", "Gemm", "MatMul"})
 """Operators that make integers worth while."""
 FOLDED = frozenset({"Relu", "Clip"})
 """Vanish in the Q that follows."""
-MOVES = frozenset({"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
-"""Do not change values (or pick one of them), so output and input share one range."""
-MOVES_TOO = frozenset({"Resize", "Slice", "Split", "Gather", "DepthToSpace", "SpaceToDepth"})
+MOVES = frozenset(
+    {
+        *("MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"),
+        *("Resize", "Slice", "Split", "Gather", "DepthToSpace"),
+    }
+)
+"""Do not change values, or pick some of them, so that output and input share one range."""
 COMPUTES = frozenset({"Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu"})
 """Have integer kernels of their own; worth it only between integer neighbours."""
 
@@ -116,7 +120,7 @@ class _Placer:
                 continue
             for name in self._data_inputs(node):
                 quantized.setdefault(name)
-            if node.op_type in MOVES | MOVES_TOO:
+            if node.op_type in MOVES:
                 for output in node.output:
                     if output and self.index.readers.get(output):
                         same_range[self._after_folded(output, integer)] = node.input[0]
@@ -169,7 +173,7 @@ class _Placer:
             elif node.op_type in FOLDED:
                 if node.input[0] in ready and self._is_folded(position):
                     ready.update(node.output)
-            elif node.op_type in COMPUTES | MOVES | MOVES_TOO and self._may(node) and self._kernel_fits(node):
+            elif node.op_type in COMPUTES | MOVES and self._may(node) and self._kernel_fits(node):
                 inputs = self._data_inputs(node)
                 if inputs and all(name in ready for name in inputs):
                     found.add(position)

@@ -84,9 +84,10 @@ def _close(expected: list[npt.NDArray[Any]], found: list[npt.NDArray[Any]]) -> b
     for one, other in zip(expected, found, strict=True):
         if one.shape != other.shape or one.dtype != other.dtype:
             return False
-        if not one.size or not np.issubdtype(one.dtype, np.floating):
+        if not np.issubdtype(one.dtype, np.floating):
             continue
-        if not np.allclose(one, other, rtol=0.0, atol=0.01 * float(np.abs(one).max()) + 1e-6, equal_nan=True):
+        largest = float(np.abs(one).max(initial=0.0, where=np.isfinite(one)))
+        if not np.allclose(one, other, rtol=0.0, atol=0.01 * largest + 1e-6, equal_nan=True):
             return False
     return True
 

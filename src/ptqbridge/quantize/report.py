@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 
 from ptqbridge.model.save import session_model
-from ptqbridge.quantize.placement import MOVES, MOVES_TOO, WEIGHTED
+from ptqbridge.quantize.placement import MOVES, WEIGHTED
 
 INTEGER_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "QAttention")
 """Operators of ONNX Runtime (docs/ContribOperators.md and ONNX) that multiply or add integers."""
@@ -91,7 +91,7 @@ def _kernels(source: bytes | str, quantized: onnx.ModelProto) -> dict[str, tuple
     integers: set[str] = set()  # tensors of 8-bit integers
     found: dict[str, tuple[str, bool]] = {}
     for node in _optimized(source).node:
-        moves = node.op_type.removeprefix("Nhwc") in MOVES | MOVES_TOO
+        moves = node.op_type.removeprefix("Nhwc") in MOVES
         makes = node.op_type.startswith(_MAKES_INTEGERS) or (node.op_type == "QGemm" and len(node.input) > 7)
         if makes or (moves and node.input[0] in integers):
             integers.update(node.output)
