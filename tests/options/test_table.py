@@ -114,7 +114,17 @@ def test_every_option_of_861_shows_in_effective(option: Option) -> None:
         return
     companions = COMPANIONS.get(option.name, () if option.name == "onnx" else ("--onnx=m",))
     word = f"--{option.name}" if option.is_flag else f"--{option.name}={CHANGES[option.name]}"
-    complete = {"uff", "uffInput", "model", "deploy", "output", "loadEngine", "onnx", "minShapesCalib", "maxShapesCalib"}
+    complete = {
+        "uff",
+        "uffInput",
+        "model",
+        "deploy",
+        "output",
+        "loadEngine",
+        "onnx",
+        "minShapesCalib",
+        "maxShapesCalib",
+    }
     without = dict(DEFAULTS) if option.name in complete else effective(parse(companions))
     assert effective(parse([*companions, word])) != without
 

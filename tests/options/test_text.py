@@ -126,7 +126,9 @@ def test_integer_tail_names_its_row(text: str) -> None:
     assert caught.value.difference == "number-tail"
 
 
-def c_reader(name: str, kind: type[ctypes.c_float] | type[ctypes.c_double]) -> Callable[[str], tuple[float, str] | None]:
+def c_reader(
+    name: str, kind: type[ctypes.c_float] | type[ctypes.c_double]
+) -> Callable[[str], tuple[float, str] | None]:
     """``stof`` or ``stod`` through the C function that C++ calls; None where it throws."""
     function = getattr(ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True), name)
     function.restype = kind

@@ -36,7 +36,7 @@ from ptqbridge.options.values import (
 from ptqbridge.spec import IOFormat
 
 GRAMMARS = list({repr(option.value): option.value for option in OPTIONS}.values())
-NAMES = st.text("abc/:._- 0X*;=\"", max_size=6)
+NAMES = st.text('abc/:._- 0X*;="', max_size=6)
 DIMS = st.lists(st.integers(-(2**31), 2**31 - 1), max_size=9).map(tuple)
 
 
