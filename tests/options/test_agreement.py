@@ -6,6 +6,7 @@ The records come from ``$PTQBRIDGE_CASES``, else from ``shared/cases`` beside th
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,17 @@ def cases(root: Path) -> Path:
     return folder
 
 
+def same(ours: Any, theirs: Any) -> bool:
+    """Equality, with decimals compared as the 32-bit numbers they are in trtexec."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return ours.keys() == theirs.keys() and all(same(ours[name], theirs[name]) for name in ours)
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    if isinstance(ours, float) or isinstance(theirs, float):
+        return {type(ours), type(theirs)} <= {int, float} and math.isclose(ours, theirs, rel_tol=1e-6)
+    return bool(ours == theirs) and type(ours) is type(theirs)
+
+
 def disagreement(case: dict[str, Any]) -> str:
     """What differs without a row that explains it, or ``""``."""
     try:
@@ -49,7 +61,7 @@ def disagreement(case: dict[str, Any]) -> str:
         return "" if options.help == case["help"] else f"help is {options.help}"
     ours, theirs = changed(options), case["effective"]
     excused = set().union(*(MAY_CHANGE.get(row, set()) for row in rows))
-    names = {name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)} - excused
+    names = {name for name in ours.keys() | theirs.keys() if not same(ours.get(name), theirs.get(name))} - excused
     return "; ".join(f"{name}: {ours.get(name)} for {theirs.get(name)}" for name in sorted(names))
 
 
@@ -74,3 +86,6 @@ def test_a_wrong_value_would_be_seen() -> None:
     assert disagreement({**case, "argv": ["--onnx=m", "--shapes=a:b"]}).startswith("refused: --shapes")
     pools = {**case, "argv": ["--onnx=m.onnx", "--memPoolSize=workspace:4G"], "effective": {"build.workspace": 4}}
     assert disagreement(pools) == ""
+    decimals = {**case, "argv": ["--onnx=m.onnx", "--percentile=99.9"]}
+    assert disagreement({**decimals, "effective": {"reporting.percentiles": [99.9000015]}}) == ""
+    assert disagreement({**decimals, "effective": {"reporting.percentiles": [99.91]}})
