@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ptqbridge.quantize.histogram import Collector, Histogram, Tail
+from ptqbridge.quantize.histogram import Collector, Histogram, SteppedHistogram, Tail
 
 batches = st.lists(
     hnp.arrays(np.float32, st.integers(1, 50), elements=st.floats(-(2.0**70), 2.0**70, width=32)),
@@ -67,6 +67,34 @@ def test_histogram_of_zeros() -> None:
 def test_histogram_wants_a_power_of_two() -> None:
     with pytest.raises(ValueError, match="power of two"):
         Histogram(1000)
+
+
+@given(batches, st.integers(0, 6))
+def test_stepped_histogram_appends_bins(parts: list[np.ndarray], split: int) -> None:
+    peak = float(np.abs(parts[0]).max())
+    one, other = SteppedHistogram(peak, 64, 256), SteppedHistogram(peak, 64, 256)
+    for position, part in enumerate(parts):
+        feed(one if position < split else other, part)
+    one.merge(other)
+    values = np.abs(np.concatenate(parts))
+    if peak == 0.0:
+        assert one.width == 0.0
+        assert not one.counts.any()
+        return
+    assert one.counts.sum() == values.size
+    assert 64 <= len(one.counts) <= 256
+    assert one.counts[63] >= 1  # the peak itself
+    lowest = values[values < peak / 64 * 0.999]
+    assert one.counts[0] >= lowest.size
+
+
+def test_stepped_histogram_counts() -> None:
+    histogram = SteppedHistogram(2.0, 4, 8)
+    feed(histogram, np.array([-2.0, 1.9, 0.4, 0.0], np.float32))
+    assert histogram.counts.tolist() == [2, 0, 0, 2]
+    feed(histogram, np.array([2.6, 100.0], np.float32))
+    assert histogram.counts.tolist() == [2, 0, 0, 2, 0, 1, 0, 1]
+    assert histogram.width == 0.5
 
 
 @given(batches, st.integers(1, 40), st.integers(0, 6))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -14,6 +15,10 @@ from ptqbridge.quantize.histogram import Tail
 from ptqbridge.quantize.thresholds import (
     entropy2_threshold,
     entropy_divergences,
+    entropy_threshold,
+    horizon_kl_threshold,
+    merged_divergences,
+    mse_threshold,
     percentile_index,
     percentile_keep,
     percentile_threshold,
@@ -117,6 +122,92 @@ def test_entropy2_of_a_constant_tensor_takes_all() -> None:
     counts = np.zeros(1500, np.int64)
     counts[-1] = 1000
     assert entropy2_threshold(counts, 1.0, 1499.7) == 1499.7
+
+
+def slow_merged_divergence(counts: list[int], stop: int, levels: int) -> float:
+    """One candidate with groups of equal width, bin by bin."""
+    reference = [float(count) for count in counts[:stop]]
+    reference[-1] += sum(counts[stop:])
+    candidate = [0.0] * stop
+    width = stop // levels
+    for level in range(levels):
+        group = range(level * width, stop if level == levels - 1 else (level + 1) * width)
+        filled = [k for k in group if reference[k] > 0]
+        for k in filled:
+            candidate[k] = sum(counts[j] for j in group) / len(filled)
+    p_sum, q_sum = sum(reference), sum(candidate)
+    if any(p > 0 and q == 0 for p, q in zip(reference, candidate, strict=True)):
+        return math.inf
+    return sum(
+        p / p_sum * math.log((p / p_sum) / (q / q_sum)) for p, q in zip(reference, candidate, strict=True) if p > 0
+    )
+
+
+@given(histograms(), st.sampled_from([4, 8, 16]))
+def test_merged_divergences_equal_the_plain_loop(counts: list[int], levels: int) -> None:
+    counts[0] = 0
+    stops = np.arange(levels, len(counts) + 1)
+    if len(stops) and any(counts):
+        fast = merged_divergences(np.array(counts, np.int64), stops, levels)
+        slow = [slow_merged_divergence(counts, int(stop), levels) for stop in stops]
+        np.testing.assert_allclose(fast, slow, rtol=1e-9, atol=1e-12)
+
+
+def tailed(bins: int, decay: float, seed: int = 0) -> np.ndarray:
+    counts = np.random.default_rng(seed).poisson(1e5 * np.exp(-np.arange(bins) / decay))
+    counts[-1] += 1
+    return counts
+
+
+@pytest.mark.parametrize("decay", [20.0, 40.0, 80.0])
+def test_entropy_and_kl_choose_the_least_of_the_plain_loop(decay: float) -> None:
+    counts = tailed(300, decay)
+    counts[0] = 10**7
+    plain = [0, *counts.tolist()[1:]]
+    scores = [slow_merged_divergence(plain, stop, 128) for stop in range(128, 301)]
+    first = next(i for i, score in enumerate(scores) if score <= min(scores) + 1e-12)
+    assert entropy_threshold(counts, 0.5, 200.0) == min((128 + first + 0.5) * 0.5, 200.0)
+    coarse = scores[:-1:4]
+    first = next(i for i, score in enumerate(coarse) if score <= min(coarse) + 1e-12)
+    assert horizon_kl_threshold(counts, 0.5, 200.0) == (128 + 4 * first - 0.5) * 0.5
+
+
+@pytest.mark.parametrize("threshold", [entropy_threshold, horizon_kl_threshold, mse_threshold])
+def test_searches_without_a_choice_take_all(threshold: Callable[[np.ndarray, float, float], float]) -> None:
+    assert threshold(np.array([7]), 0.0, 0.0) == 0.0
+    assert threshold(np.ones(100, np.int64), 0.5, 49.9) == 49.9
+    constant = np.zeros(1500, np.int64)
+    constant[-1] = 10
+    assert threshold(constant, 0.5, 749.9) == pytest.approx(749.9, rel=1e-3)
+    assert threshold(constant, 0.5, 749.9) <= 749.9
+
+
+def slow_mse(counts: np.ndarray, levels: int) -> list[float]:
+    """Errors in bin widths, one candidate at a time, ties away from zero."""
+    middles = np.arange(len(counts)) + 0.5
+    errors = []
+    for stop in range(levels, len(counts) + 1):
+        step = Fraction(stop, levels - 1)
+        level = [min(math.floor(Fraction(middle) / step + Fraction(1, 2)), levels - 1) for middle in middles]
+        errors.append(float(sum(counts * (middles - np.array(level) * float(step)) ** 2)))
+    return errors
+
+
+@given(histograms(), st.sampled_from([4, 8, 16]))
+def test_mse_equals_the_plain_loop(counts: list[int], levels: int) -> None:
+    array = np.array(counts, np.int64)
+    fast = mse_threshold(array, 0.5, len(counts) * 0.5, levels)
+    if len(counts) <= levels:
+        assert fast == len(counts) * 0.5
+    else:
+        errors = slow_mse(array, levels)
+        chosen = errors[round(fast / 0.5) - levels]
+        assert chosen <= min(errors) * (1 + 1e-9) + 1e-6
+
+
+def test_mse_clips_a_heavy_tail() -> None:
+    counts = tailed(2048, 30.0)
+    assert mse_threshold(counts, 1.0, 2048.0) < 1000
 
 
 @given(st.integers(1, 10**7), st.floats(0, 100).filter(lambda p: p > 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from types import MappingProxyType
 from typing import Protocol
 
@@ -12,14 +13,22 @@ import onnx
 
 import ptqbridge
 from ptqbridge.errors import InputError, OptionError
-from ptqbridge.quantize.collect import Extremes, Findings, NewCollector, collect, default_workers
-from ptqbridge.quantize.histogram import Histogram, Tail
+from ptqbridge.quantize.collect import collect, default_workers
+from ptqbridge.quantize.methods import (
+    ALGORITHMS,
+    HISTOGRAM_THRESHOLDS,
+    KL_BATCH,
+    HistogramSearch,
+    HorizonKl,
+    Max,
+    Method,
+    Percentile,
+)
 from ptqbridge.quantize.observe import EMPTY, Observation, observe
 from ptqbridge.quantize.ranges import Ranges, TensorRange
-from ptqbridge.quantize.thresholds import entropy2_threshold, percentile_keep, percentile_threshold
+from ptqbridge.quantize.sources import GraphFacts
 
-ALGORITHMS = ("max", "percentile", "entropy2")
-"""Names accepted for ``algorithm``."""
+__all__ = ["ALGORITHMS", "Samples", "calibrate"]
 
 HORIZON_LEAST_PERCENTILE = 99.5
 """hb_mapper 1.24.3 keeps the top 0.5 % of the values only, so that lower percentiles act as this one (observed)."""
@@ -52,10 +61,13 @@ def calibrate(
 ) -> Ranges:
     """Find the ranges of ``tensors`` over ``samples`` with ``algorithm``, the same for any number of ``workers``.
 
-    ``max`` takes all values seen. ``percentile`` clips at the magnitude with ascending index ``floor(p/100 * n)`` of
-    all n values (``percentile``, 0..100; at least 99.5 acts for ``scheme="horizon"``, as in hb_mapper). ``entropy2``
-    clips where a histogram of magnitudes with ``bins`` bins (a power of two) over ``[0, R)``, R the power of two above
-    the largest magnitude, loses the least information. The clipped range is ``[max(min, -t), min(max, t)]``.
+    ``max`` takes all values seen; ``minmax`` is another name for it. ``percentile`` clips at the magnitude with
+    ascending index ``floor(p/100 * n)`` of all n values (``percentile``, 0..100; at least 99.5 acts for
+    ``scheme="horizon"``, as in hb_mapper). ``entropy2`` and ``entropy`` clip where a histogram of magnitudes with
+    ``bins`` bins (a power of two) over ``[0, R)``, R the power of two above the largest magnitude, loses the least
+    information, ``mse`` where rounding and clipping err least. ``kl`` is hb_mapper's; it alone depends on the order of
+    samples, since the first 8 set its bins. The formulas are in ``thresholds``. A range clipped at t is
+    ``[max(min, -t), min(max, t)]``.
 
     A tensor that only rearranges another one's elements shares its range; tensors that hold no floats are named in
     ``details["left_out"]``. ``progress`` is called, from worker threads, with the number of samples done in this pass.
@@ -69,13 +81,24 @@ def calibrate(
     _check_options(algorithm, percentile, bins)
     effective = max(percentile, HORIZON_LEAST_PERCENTILE) if scheme == "horizon" else percentile
     crew = workers or default_workers()
-    observation = observe(proto, tensors, values=algorithm != "max")
-    method = _method(algorithm, effective, bins, len(samples))
-    findings = collect(observation, samples, workers=crew, new_collector=method.new_collector, progress=progress)
+    facts = GraphFacts(proto)
+    if algorithm == "kl":
+        first_batch = observe(proto, tensors, values=False, facts=facts)
+        seen = collect(first_batch, islice(samples, KL_BATCH), workers=crew)
+        method: Method = HorizonKl({name: extremes.amax for name, extremes in seen.extremes.items()})
+    elif algorithm == "percentile":
+        method = Percentile(effective, len(samples))
+    elif algorithm in HISTOGRAM_THRESHOLDS:
+        method = HistogramSearch(algorithm, bins)
+    else:
+        method = Max(algorithm)
+    observation = observe(proto, tensors, values=method.sees_values, facts=facts)
+    collector = method.collector if method.sees_values else None
+    findings = collect(observation, samples, workers=crew, new_collector=collector, progress=progress)
     if findings.samples == 0:
         raise InputError("calibration: expected at least one sample, found none")
     if method.wants_another_pass(findings):
-        findings = collect(observation, samples, workers=crew, new_collector=method.new_collector, progress=progress)
+        findings = collect(observation, samples, workers=crew, new_collector=collector, progress=progress)
     found = {name: method.range_of(name, findings) for name in findings.extremes}
     details: dict[str, object] = dict(method.details)
     if algorithm == "percentile" and effective != percentile:
@@ -95,80 +118,6 @@ def calibrate(
         tensors=MappingProxyType(_all_ranges(observation, found)),
         details=MappingProxyType(details),
     )
-
-
-def _method(algorithm: str, percentile: float, bins: int, samples: int) -> _Method:
-    if algorithm == "percentile":
-        return _Percentile(percentile, samples)
-    return _Entropy2(bins) if algorithm == "entropy2" else _Max()
-
-
-class _Method(Protocol):
-    """How one algorithm keeps values and turns them into a range."""
-
-    new_collector: NewCollector | None
-    details: dict[str, object]
-
-    def wants_another_pass(self, findings: Findings) -> bool: ...
-
-    def range_of(self, name: str, findings: Findings) -> TensorRange: ...
-
-
-class _Max:
-    new_collector: NewCollector | None = None
-
-    def __init__(self) -> None:
-        self.details: dict[str, object] = {}
-
-    def wants_another_pass(self, findings: Findings) -> bool:
-        return False
-
-    def range_of(self, name: str, findings: Findings) -> TensorRange:
-        extremes = findings.extremes[name]
-        return TensorRange(extremes.low, extremes.high, "max")
-
-
-class _Percentile:
-    def __init__(self, percent: float, samples: int) -> None:
-        self.details: dict[str, object] = {"percentile": percent}
-        self.new_collector: NewCollector | None = self._new
-        self._percent = percent
-        self._samples = samples
-        self._counts: dict[str, int] = {}
-
-    def _new(self, name: str, size: int, scratch: object) -> Tail:
-        return Tail(percentile_keep(self._counts.get(name, size * self._samples), self._percent))
-
-    def wants_another_pass(self, findings: Findings) -> bool:
-        """Samples of varying size can make more values necessary than the first sample let expect."""
-        self._counts = {name: tail.count for name, tail in findings.collectors.items()}
-        return any(percentile_keep(tail.count, self._percent) > tail.keep for tail in findings.collectors.values())
-
-    def range_of(self, name: str, findings: Findings) -> TensorRange:
-        return _clip(
-            findings.extremes[name], percentile_threshold(findings.collectors[name], self._percent), "percentile"
-        )
-
-
-class _Entropy2:
-    def __init__(self, bins: int) -> None:
-        self.details: dict[str, object] = {"bins": bins}
-        self.new_collector: NewCollector | None = lambda name, size, scratch: Histogram(bins, scratch)
-
-    def wants_another_pass(self, findings: Findings) -> bool:
-        return False
-
-    def range_of(self, name: str, findings: Findings) -> TensorRange:
-        extremes, histogram = findings.extremes[name], findings.collectors[name]
-        amax = max(-extremes.low, extremes.high)
-        return _clip(extremes, entropy2_threshold(histogram.used, histogram.width, amax), "entropy2")
-
-
-def _clip(extremes: Extremes, threshold: float, method: str) -> TensorRange:
-    """The extremes within ``[-threshold, threshold]``, both sides even where all values lie beyond on one of them."""
-    low = min(max(extremes.low, -threshold), threshold)
-    high = max(min(extremes.high, threshold), -threshold)
-    return TensorRange(low, high, method)
 
 
 def _all_ranges(observation: Observation, found: Mapping[str, TensorRange]) -> dict[str, TensorRange]:

@@ -36,6 +36,11 @@ class Extremes:
         """Widen by one sample's extremes."""
         self.low, self.high = min(self.low, low), max(self.high, high)
 
+    @property
+    def amax(self) -> float:
+        """The largest magnitude seen."""
+        return max(-self.low, self.high)
+
 
 @dataclass
 class Findings:

@@ -6,6 +6,7 @@ Each of these can be fed in any order and merged across workers with the same re
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -28,8 +29,26 @@ class Scratch:
     """Working memory for one worker, so that no chunk allocates."""
 
     def __init__(self) -> None:
-        self.real = np.empty(_CHUNK, np.float32)
-        self.index = np.empty(_CHUNK, np.int32)  # processors convert float32 to this at once, and to int64 one by one
+        self._real = np.empty(_CHUNK, np.float32)
+        self._index = np.empty(_CHUNK, np.int32)  # processors convert float32 to this at once, and to int64 one by one
+
+    def counts(
+        self, values: Values, low: float, scale: np.float32, bins: int, *, clip: bool = False
+    ) -> Iterator[npt.NDArray[np.intp]]:
+        """Chunk by chunk, how many ``floor(|x| * scale)`` fall on each of 0..bins-1.
+
+        ``low`` is the least of ``values``. Results from ``bins`` on must not occur, or count as the last if ``clip``.
+        """
+        for start in range(0, values.size, _CHUNK):
+            chunk = values[start : start + _CHUNK]
+            real, index = self._real[: chunk.size], self._index[: chunk.size]
+            np.multiply(chunk, scale, out=real)
+            if low < 0.0:
+                np.abs(real, out=real)
+            if clip:
+                np.minimum(real, np.float32(bins - 1), out=real)
+            np.copyto(index, real, casting="unsafe")  # truncates, as floor does for what is not negative
+            yield np.bincount(index, minlength=bins)
 
 
 class Histogram:
@@ -73,15 +92,8 @@ class Histogram:
         self._reach(max(math.frexp(peak)[1], self._LEAST_EXPONENT))
         assert self.exponent is not None
         scale = np.float32(math.ldexp(float(self.bins), -self.exponent))
-        for start in range(0, values.size, _CHUNK):
-            chunk = values[start : start + _CHUNK]
-            real, index = self._scratch.real[: chunk.size], self._scratch.index[: chunk.size]
-            if low < 0.0:
-                np.abs(chunk, out=real)
-                chunk = real
-            np.multiply(chunk, scale, out=real)
-            np.copyto(index, real, casting="unsafe")  # truncates, as floor does for what is not negative
-            self.counts += np.bincount(index, minlength=self.bins)
+        for counts in self._scratch.counts(values, low, scale, self.bins):
+            self.counts += counts
 
     def merge(self, other: Histogram) -> None:
         """Add the counts of ``other``, a histogram of as many bins, which may change its limit on the way."""
@@ -103,6 +115,42 @@ class Histogram:
             self.counts[:half] = pairs
             self.counts[half:] = 0
             self.exponent += 1
+
+
+class SteppedHistogram:
+    """Counts of ``|x|`` in bins of a width fixed beforehand: ``bins`` of them up to ``peak``, and more as needed.
+
+    ``peak`` itself counts in the last of the first ``bins``. At most ``most`` bins are made; what lies beyond counts in
+    the last. With a ``peak`` of zero there is no width, and nothing is counted.
+    """
+
+    def __init__(self, peak: float, bins: int, most: int, scratch: Scratch | None = None) -> None:
+        self.width = peak / bins
+        self.counts = np.zeros(bins, np.int64)
+        self._most = most
+        self._scratch = scratch or Scratch()
+        self._scale = np.float32(bins / peak) if peak else np.float32(0.0)
+        while np.float32(peak) * self._scale >= bins:
+            self._scale = np.nextafter(self._scale, np.float32(0.0))
+
+    def add(self, values: Values, low: float, high: float) -> None:
+        """Count one sample's values; see ``Collector``."""
+        if self.width == 0.0:
+            return
+        needed = int(min(float(np.float32(max(-low, high)) * self._scale), self._most - 1)) + 1
+        self._reach(needed)
+        clip = needed == self._most
+        for counts in self._scratch.counts(values, low, self._scale, len(self.counts), clip=clip):
+            self.counts += counts
+
+    def merge(self, other: SteppedHistogram) -> None:
+        """Add the counts of ``other``, made with the same arguments."""
+        self._reach(len(other.counts))
+        self.counts[: len(other.counts)] += other.counts
+
+    def _reach(self, bins: int) -> None:
+        if bins > len(self.counts):
+            self.counts = np.concatenate((self.counts, np.zeros(bins - len(self.counts), np.int64)))
 
 
 class Tail:

@@ -1,0 +1,152 @@
+"""The calibration algorithms by name: what each keeps of a tensor, and how it turns that into a range."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ptqbridge.quantize.collect import Extremes, Findings
+from ptqbridge.quantize.histogram import Collector, Histogram, Scratch, SteppedHistogram, Tail
+from ptqbridge.quantize.ranges import TensorRange
+from ptqbridge.quantize.thresholds import (
+    entropy2_threshold,
+    entropy_threshold,
+    horizon_kl_threshold,
+    mse_threshold,
+    percentile_keep,
+    percentile_threshold,
+)
+
+HISTOGRAM_THRESHOLDS: Mapping[str, Callable[[npt.NDArray[np.int64], float, float], float]] = {
+    "entropy2": entropy2_threshold,
+    "entropy": entropy_threshold,
+    "mse": mse_threshold,
+}
+
+ALGORITHMS = ("max", "minmax", "percentile", *HISTOGRAM_THRESHOLDS, "kl")
+"""Names of the algorithms. ``minmax`` finds what ``max`` finds; an asymmetric scheme is free to use both ends."""
+
+KL_BATCH = 8
+"""Samples in hb_mapper's first calibration batch, whose largest magnitude sets the width of the bins of ``kl``."""
+
+_KL_BINS = 1024
+_KL_MOST_BINS = 16384
+
+
+class Method(Protocol):
+    """One algorithm at work on one model. ``details`` are the parameters worth recording, as JSON values."""
+
+    name: str
+    details: dict[str, object]
+
+    @property
+    def sees_values(self) -> bool:
+        """Whether ``collector`` is wanted; else extremes are enough."""
+
+    def collector(self, tensor: str, size: int, scratch: Scratch) -> Collector:
+        """What keeps the values of ``tensor``, which has ``size`` elements in the first sample."""
+
+    def wants_another_pass(self, findings: Findings) -> bool:
+        """Whether the samples must be seen again, with new collectors, for an exact answer."""
+
+    def range_of(self, tensor: str, findings: Findings) -> TensorRange:
+        """The range of ``tensor`` after everything was seen."""
+
+
+class Max:
+    """All values."""
+
+    sees_values = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.details: dict[str, object] = {}
+
+    def collector(self, tensor: str, size: int, scratch: Scratch) -> Collector:
+        raise TypeError(f"{self.name} keeps no values")
+
+    def wants_another_pass(self, findings: Findings) -> bool:
+        return False
+
+    def range_of(self, tensor: str, findings: Findings) -> TensorRange:
+        extremes = findings.extremes[tensor]
+        return TensorRange(extremes.low, extremes.high, self.name)
+
+
+class Percentile:
+    """Clips at a quantile of the magnitudes, found exactly from the largest of them."""
+
+    name = "percentile"
+    sees_values = True
+
+    def __init__(self, percent: float, samples: int) -> None:
+        self.details: dict[str, object] = {"percentile": percent}
+        self._percent = percent
+        self._samples = samples
+        self._counts: dict[str, int] = {}
+
+    def collector(self, tensor: str, size: int, scratch: Scratch) -> Tail:
+        return Tail(percentile_keep(self._counts.get(tensor, size * self._samples), self._percent))
+
+    def wants_another_pass(self, findings: Findings) -> bool:
+        """Samples of varying size can make more values necessary than the first sample let expect."""
+        self._counts = {name: tail.count for name, tail in findings.collectors.items()}
+        return any(percentile_keep(tail.count, self._percent) > tail.keep for tail in findings.collectors.values())
+
+    def range_of(self, tensor: str, findings: Findings) -> TensorRange:
+        threshold = percentile_threshold(findings.collectors[tensor], self._percent)
+        return clipped(findings.extremes[tensor], threshold, self.name)
+
+
+class HistogramSearch:
+    """Clips where a search over a histogram of the magnitudes says (``entropy2``, ``entropy``, ``mse``)."""
+
+    sees_values = True
+
+    def __init__(self, name: str, bins: int) -> None:
+        self.name = name
+        self.details: dict[str, object] = {"bins": bins}
+        self._bins = bins
+        self._threshold = HISTOGRAM_THRESHOLDS[name]
+
+    def collector(self, tensor: str, size: int, scratch: Scratch) -> Histogram:
+        return Histogram(self._bins, scratch)
+
+    def wants_another_pass(self, findings: Findings) -> bool:
+        return False
+
+    def range_of(self, tensor: str, findings: Findings) -> TensorRange:
+        extremes, histogram = findings.extremes[tensor], findings.collectors[tensor]
+        threshold = self._threshold(histogram.used, histogram.width, extremes.amax)
+        return clipped(extremes, threshold, self.name)
+
+
+class HorizonKl:
+    """Clips where hb_mapper's ``kl`` does. ``peaks`` are the largest magnitudes of its first batch, per tensor."""
+
+    name = "kl"
+    sees_values = True
+
+    def __init__(self, peaks: Mapping[str, float]) -> None:
+        self.details: dict[str, object] = {"bins": _KL_BINS, "first_batch": KL_BATCH}
+        self._peaks = peaks
+
+    def collector(self, tensor: str, size: int, scratch: Scratch) -> SteppedHistogram:
+        return SteppedHistogram(self._peaks.get(tensor, 0.0), _KL_BINS, _KL_MOST_BINS, scratch)
+
+    def wants_another_pass(self, findings: Findings) -> bool:
+        return False
+
+    def range_of(self, tensor: str, findings: Findings) -> TensorRange:
+        extremes, histogram = findings.extremes[tensor], findings.collectors[tensor]
+        return clipped(extremes, horizon_kl_threshold(histogram.counts, histogram.width, extremes.amax), self.name)
+
+
+def clipped(extremes: Extremes, threshold: float, method: str) -> TensorRange:
+    """The extremes within ``[-threshold, threshold]``, both of them even where all values lie beyond on one side."""
+    low = min(max(extremes.low, -threshold), threshold)
+    high = max(min(extremes.high, threshold), -threshold)
+    return TensorRange(low, high, method)
