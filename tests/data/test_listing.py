@@ -43,6 +43,21 @@ def test_manifests_pair_explicitly(folder: Path) -> None:
     assert rows(folder, "x") == [{"x": "a.jpg"}, {"x": "b.jpg"}]
 
 
+@pytest.mark.parametrize("place", ["annotations", "val2017", "images/val2017"])
+def test_coco_annotations(tmp_path: Path, place: str) -> None:
+    for folder in ("annotations", place):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    (tmp_path / place / "1.jpg").write_bytes(b"x")
+    (tmp_path / place / "2.jpg").write_bytes(b"x")
+    text = (
+        '{"info": {}, "images": [{"id": 1, "file_name": "2.jpg"}, {"id": 2, "file_name": "1.jpg"}], "annotations": []}'
+    )
+    (tmp_path / "annotations/instances_val2017.json").write_text(text)
+    prefix = "" if place == "annotations" else f"../{place}/"
+    expected = [{"x": f"{prefix}2.jpg"}, {"x": f"{prefix}1.jpg"}]
+    assert rows(tmp_path / "annotations/instances_val2017.json", "x") == expected
+
+
 @pytest.mark.parametrize(
     ("name", "text", "inputs", "message"),
     [
@@ -56,6 +71,9 @@ def test_manifests_pair_explicitly(folder: Path) -> None:
         ("m.csv", "x,y\nl.npy\n", "xy", "line 2: expected 2 columns, found 1"),
         ("m.csv", 'x\n"a\n', "x", "line 2: unexpected end of data"),
         ("m.json", "{", "x", "not JSON"),
+        ("m.json", '{"images": [{"id": 3}]}', "x", "expected a list of samples"),
+        ("m.json", '[""]', "x", "sample 0: expected a file name, found ''"),
+        ("m.json", '["a\\u0000b"]', "x", "sample 0: expected a file name"),
         ("m.json", "3", "x", "expected a list of samples"),
         ("m.json", "[" * 100000, "x", "not JSON"),
         ("m.json", '[{"x": "l.npy"}]', "xy", "sample 0: expected one file for each of x, y"),

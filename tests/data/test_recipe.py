@@ -91,6 +91,7 @@ def test_wrong_numbers(text: str) -> None:
     st.builds(
         Recipe,
         resize=RULES.map(Resize.text),
+        filter=st.sampled_from(["", "nearest"]),
         color=st.sampled_from(["", "rgb", "bgr", "gray"]),
         mean=st.lists(st.floats(-300, 300), max_size=3).map(tuple),
         std=st.lists(st.floats(0.001, 300), max_size=3).map(tuple),

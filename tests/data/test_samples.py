@@ -190,6 +190,9 @@ def test_pictures_and_their_recipe(tmp_path: Path, save_picture: SavePicture, im
     assert np.array_equal(stacked(beside), stacked(raw))
     assert beside.notes[0].endswith(f"(from {tmp_path / 'd' / 'recipe.yaml'})")
     assert beside.fingerprint == raw.fingerprint
+    both = open_samples(tmp_path / "d", [image_input], recipe=Recipe(mean=(0.5,)))
+    assert np.allclose(stacked(both), stacked(raw) - 0.5)
+    assert both.notes[0].endswith("recipe.yaml, where options say nothing else)")
 
 
 def test_pixel_arrays_need_a_recipe(save_npy: SaveNpy, rng: np.random.Generator, image_input: TensorSpec) -> None:

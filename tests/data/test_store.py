@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -35,6 +36,10 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     with pytest.raises(InputError, match="sub: expected a file, found a folder"):
         folder.size("sub")
+    os.mkfifo(tmp_path / "pipe.npy")
+    for call in (folder.size, folder.open):
+        with pytest.raises(InputError, match=r"pipe\.npy: expected a file, found a pipe or device"):
+            call("pipe.npy")
 
 
 def test_not_a_zip(tmp_path: Path) -> None:

@@ -197,9 +197,9 @@ def _resize(spec: TensorSpec, facts: Sequence[_Facts], recipe: Recipe | None) ->
     rule = parse_resize(recipe.resize) if recipe and recipe.resize else None
     bordered = sum(fact.borders for fact in facts)
     if bordered * 2 > len(facts) and (rule is None or rule.mode != "letterbox"):
-        reason = f"{bordered} of {len(facts)} samples have letterbox borders"
-        reason += f", but the recipe says {rule.text()}" if rule else "; feed the board the same way"
-        yield Finding("warning" if rule else "unsure", "letterbox", spec.name, "", reason)
+        reason = f"{bordered} of {len(facts)} samples have plain edges, as of letterbox borders"
+        reason += f", but the recipe says {rule.text()}" if rule else "; the board must be fed the same way"
+        yield Finding("unsure", "letterbox", spec.name, "", reason)
 
 
 def _distortion(spec: TensorSpec, samples: Samples) -> Iterator[Finding]:

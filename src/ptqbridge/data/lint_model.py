@@ -52,12 +52,10 @@ def _judge(spec: TensorSpec, scores: dict[str, float]) -> Iterator[Finding]:
     swapped = scores.get(_SWAPPED)
     change, best = min(scores.items(), key=lambda item: item[1])
     if here > _FITS and best < here / 3:
-        reason = f"the model's BatchNorm statistics fit the data {here / max(best, 1e-3):.0f} times better {change}"
+        reason = f"the model's BatchNorm statistics fit the data {_times(here, best)} better {change}"
         yield Finding("error", "statistics", spec.name, "", reason)
     elif swapped is not None and here > 0.01 and swapped < here / 2:
-        reason = (
-            f"the model's BatchNorm statistics fit the data {here / max(swapped, 1e-3):.1f} times better {_SWAPPED}"
-        )
+        reason = f"the model's BatchNorm statistics fit the data {_times(here, swapped)} better {_SWAPPED}"
         yield Finding("warning", "color", spec.name, "", reason)
     elif here > _CONTRADICTS:
         reason = (
@@ -67,6 +65,12 @@ def _judge(spec: TensorSpec, scores: dict[str, float]) -> Iterator[Finding]:
     elif swapped is not None and swapped < here * 2:
         reason = "the model's BatchNorm statistics fit RGB and BGR about equally well"
         yield Finding("unsure", "color", spec.name, "", reason)
+
+
+def _times(here: float, there: float) -> str:
+    """How many times smaller ``there`` is; beyond 1000 a figure would only pretend to be exact."""
+    ratio = here / max(there, 1e-3)
+    return f"{ratio:.2g} times" if ratio < 1000 else "over 1000 times"
 
 
 def _front(proto: onnx.ModelProto, name: str) -> tuple[onnx.ModelProto, Array, Array] | None:

@@ -3,7 +3,9 @@
 ``.txt``: one file per line, ``#`` starts a comment line, an ImageNet-style class number after the name is dropped.
 ``.csv``: a head line naming the inputs (for one input also ``file``, ``path``, ``image`` or ``filename``), then one
 sample per line; other columns are left out. ``.json``: a list of samples, or an object with it under ``samples``;
-a sample is an object input -> file, or for one input just the file. Names are relative to the list's folder.
+a sample is an object input -> file, or for one input just the file. COCO annotations serve as a list of their images,
+which lie beside the file or, as COCO is packed, in ``../val2017`` for ``annotations/instances_val2017.json``.
+Names are relative to the list's folder.
 """
 
 from __future__ import annotations
@@ -39,14 +41,16 @@ def read_listing(store: Store, name: str, inputs: Sequence[str]) -> Table:
     elif suffix == "csv":
         samples = _from_csv(text, inputs, shown, notes)
     else:
-        samples = _from_json(text, inputs, shown)
+        samples = _from_json(store, name, text, inputs, shown)
     if not samples:
         raise InputError(f"{shown}: names no samples")
     table = Table({}, notes)
     for place, files in samples:
         row = {}
         for input_name, file_name in files.items():
-            ref = Ref(store, _safe(file_name, store, place))
+            if not file_name or "\0" in file_name:
+                raise InputError(f"{place}: expected a file name, found {file_name!r}")
+            ref = Ref(store, file_name)
             if ref.kind in ("", ".npz files"):
                 raise InputError(f"{place}: '{file_name}' is neither a picture nor a .npy or raw file")
             try:
@@ -58,32 +62,35 @@ def read_listing(store: Store, name: str, inputs: Sequence[str]) -> Table:
     return table
 
 
-def _safe(file_name: str, store: Store, place: str) -> str:
-    name = file_name.replace("\\", "/") if store.path("") is None else file_name
-    if not name or "\0" in name:
-        raise InputError(f"{place}: expected a file name, found '{file_name!r}'")
-    return name
-
-
 def _from_text(store: Store, text: str, inputs: Sequence[str], shown: str) -> list[tuple[str, dict[str, str]]]:
     if len(inputs) != 1:
         raise InputError(f"{shown}: a .txt list holds the files of one input, the model has {len(inputs)}; use .csv")
-    known = set(store.names()) if store.path("") is None else None
     samples = []
     for number, line in enumerate(text.splitlines(), 1):
         line = line.strip()
         if not line or line.startswith("#"):
             continue
         labelled = re.fullmatch(r"(.*\S)\s+-?\d+", line)
-        if labelled and not _exists(store, line, known):
+        if labelled and not _exists(store, line):
             line = labelled[1]
         samples.append((f"{shown} line {number}", {inputs[0]: line}))
     return samples
 
 
-def _exists(store: Store, name: str, known: set[str] | None) -> bool:
-    if known is not None:
-        return name in known
+def _coco_images(store: Store, name: str, document: dict[str, object]) -> list[str] | None:
+    """File names in COCO's object-detection format (cocodataset.org, "Data format"), or None for other JSON."""
+    images = document.get("images")
+    if not isinstance(images, list) or not images:
+        return None
+    names = [image.get("file_name") if isinstance(image, dict) else None for image in images]
+    if not all(isinstance(file, str) for file in names):
+        return None
+    subset = name.rsplit(".", 1)[0].rpartition("_")[2]
+    places = [place for place in ("", f"../{subset}/", f"../images/{subset}/") if _exists(store, f"{place}{names[0]}")]
+    return [f"{places[0] if places else ''}{file}" for file in names]
+
+
+def _exists(store: Store, name: str) -> bool:
     try:
         return store.size(name) >= 0
     except InputError:
@@ -117,12 +124,16 @@ def _from_csv(text: str, inputs: Sequence[str], shown: str, notes: list[str]) ->
     return samples
 
 
-def _from_json(text: str, inputs: Sequence[str], shown: str) -> list[tuple[str, dict[str, str]]]:
+def _from_json(
+    store: Store, name: str, text: str, inputs: Sequence[str], shown: str
+) -> list[tuple[str, dict[str, str]]]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{shown}: not JSON ({error})") from None
     rows = document.get("samples") if isinstance(document, dict) else document
+    if rows is None and len(inputs) == 1:
+        rows = _coco_images(store, name, document)
     if not isinstance(rows, list):
         raise InputError(f"{shown}: expected a list of samples, or an object with the list 'samples'")
     samples = []

@@ -109,13 +109,14 @@ class Recipe:
     """Decode, turn by EXIF, colour, resize, then ``value = (pixel * scale - mean) / std`` per channel, pixel 0..255.
 
     Empty fields are filled in from the model by :meth:`resolve`: ``resize`` stretches to the model's height and width
-    (no resize where they are dynamic), ``color`` is rgb for three channels and gray for one, ``layout`` and ``dtype``
-    are the model's, ``mean`` 0 and ``std`` 1, ``scale`` 1/255 for a float input and 1 for an integer one.
+    (no resize where they are dynamic), ``filter`` is bilinear, ``color`` is rgb for three channels and gray for one,
+    ``layout`` and ``dtype`` are the model's, ``mean`` 0 and ``std`` 1, ``scale`` 1/255 for a float input and 1 for an
+    integer one.
     ``mean``, ``std`` and ``scale`` hold one number or one per channel, in the order of ``color``.
     """
 
     resize: str = ""
-    filter: str = "bilinear"
+    filter: str = ""
     color: str = ""
     layout: str = ""
     mean: tuple[float, ...] = ()
@@ -127,7 +128,7 @@ class Recipe:
         if self.resize:
             parse_resize(self.resize)
         for name, value, allowed in (
-            ("filter", self.filter, FILTERS),
+            ("filter", self.filter, ("", *FILTERS)),
             ("color", self.color, ("", *COLORS)),
             ("layout", self.layout, ("", *LAYOUTS)),
         ):
@@ -169,10 +170,14 @@ class Recipe:
         """Plain values for JSON or YAML; :meth:`from_mapping` reads them back unchanged."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
+    def over(self, base: Recipe) -> Recipe:
+        """This recipe, with its empty fields taken from ``base``."""
+        return replace(base, **{key: value for key, value in vars(self).items() if value})
+
     def describe(self) -> str:
         """One line saying what is done to each picture."""
         parts = [
-            f"resize {self.resize or 'stretch to the model size'} ({self.filter})",
+            f"resize {self.resize or 'stretch to the model size'} ({self.filter or FILTERS[0]})",
             self.color or "colour of the model",
             self.layout or "layout of the model",
             f"value = (pixel * {_list(self.scale, 1 / 255)} - {_list(self.mean, 0)}) / {_list(self.std, 1)}",
@@ -203,6 +208,7 @@ class Recipe:
         return replace(
             self,
             resize=self._resize_for(spec, height, width).text(),
+            filter=self.filter or FILTERS[0],
             color=color,
             layout=layout,
             mean=_each(self.mean or (0.0,), wanted),

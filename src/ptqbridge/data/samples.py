@@ -75,8 +75,8 @@ def open_samples(
     along it. Other symbolic dimensions take what the data has. float64 data for a float32 input is rounded; any other
     difference of type is an error. ``samples`` takes that many, one seeded draw from each of as many equal stretches.
     ``skip_broken`` allows that many damaged files or samples with NaN/inf to be left out.
-    ``recipe`` applies to pictures and uint8 arrays of pictures, never to float arrays; without one, a ``recipe.yaml``
-    in the folder is used, else the defaults of :class:`Recipe`, and ``notes`` says which.
+    ``recipe`` applies to pictures and uint8 arrays of pictures, never to float arrays. What it leaves empty comes from
+    a ``recipe.yaml`` in the folder, then from the model (:class:`Recipe`), and ``notes`` says which.
 
     Raises InputError, OptionError or (Pillow) ToolchainMissing: one line naming file, expected and found.
     """
@@ -89,8 +89,9 @@ def open_samples(
     table = layout.find(text, [spec.name for spec in inputs])
     origin = ""
     recipe = None if recipe == Recipe() else recipe
-    if recipe is None and os.path.exists(beside := os.path.join(text, "recipe.yaml")):
-        recipe, origin = load_recipe(beside), f" (from {beside})"
+    if os.path.isdir(text) and os.path.exists(beside := os.path.join(text, "recipe.yaml")):
+        origin = f" (from {beside}{', where options say nothing else' if recipe else ''})"
+        recipe = (recipe or Recipe()).over(load_recipe(beside))
     rows, damaged = _open_rows(table, inputs, recipe, skip_broken)
     columns = [Column(spec, [row[spec.name] for row in rows]) for spec in inputs]
     total = min(column.samples for column in columns)

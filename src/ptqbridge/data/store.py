@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -49,14 +50,17 @@ class Folder:
     def size(self, name: str) -> int:
         """Size in bytes. Raises InputError if missing."""
         try:
-            if os.path.isdir(self.shown(name)):
-                raise InputError(f"{self.shown(name)}: expected a file, found a folder")
-            return os.path.getsize(self.shown(name))
-        except OSError as error:
-            raise InputError(f"{self.shown(name)}: {error.strerror or error}") from None
+            found = os.stat(self.shown(name))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.shown(name)}: {getattr(error, 'strerror', None) or error}") from None
+        if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for ever
+            kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or device"
+            raise InputError(f"{self.shown(name)}: expected a file, found {kind}")
+        return found.st_size
 
     def open(self, name: str) -> BinaryIO:
         """Open for reading. Raises InputError."""
+        self.size(name)
         try:
             return open(self.shown(name), "rb")
         except OSError as error:
