@@ -62,7 +62,7 @@ class Backend(Protocol):
     def build(
         self, plan: Plan, *, say: Callable[[str], None], progress: Callable[[int, int], None] | None
     ) -> BuildResult:
-        """Make the artifact; ``say`` gets a line per stage, ``progress`` calibration's samples done and their number."""
+        """Make the artifact; ``say`` gets a line per stage, ``progress`` the samples done and their number."""
 
     def run(self, plan: Plan, artifact: str, *, say: Callable[[str], None]) -> RunOutcome:
         """Run and time an artifact."""

@@ -55,7 +55,8 @@ class Preprocess:
 class Calibration:
     """Where activation ranges come from: samples (``data``) or ranges of an earlier calibration (``cache``).
 
-    ``algorithm`` "" is the target's own default, ``percentile`` is in percent. ``samples`` is None for all. ``seed`` makes the noise used when there is neither.
+    ``algorithm`` "" is the target's own default, ``percentile`` is in percent, ``samples`` None for all.
+    ``seed`` makes the noise used when there is neither.
     """
 
     data: str = ""

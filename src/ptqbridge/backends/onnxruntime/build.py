@@ -129,7 +129,7 @@ class _Maker:
     def _refuse_integer_layers(self) -> None:
         names = [node.name for node in self.model.structure.graph.node]
         requests = resolve_layers(self.plan.build.precision, names)
-        enforce(asked_against_got(requests, {}, ()), self.plan.build.precision.constraints)
+        enforce(asked_against_got(requests, {}, (), {}), self.plan.build.precision.constraints)
 
     def integer(self) -> _Candidate:
         """The calibrated integer model, checked against float32 where the data are real."""
@@ -150,7 +150,7 @@ class _Maker:
             prepared.proto, ranges, scheme=SCHEME, keep_float=requests.keep_float, reduce_range=unit.reduce_range
         )
         report = kernel_report(prepared.proto, quantized)
-        rows = asked_against_got(requests, report.kernels, report.integer)
+        rows = asked_against_got(requests, report.kernels, report.integer, _producers(prepared.proto))
         notes = [*requests.notes, *enforce(rows, build.precision.constraints), *samples.notes, *prepared.notes]
         notes += self.format_notes
         if unit.reduce_range:
@@ -257,6 +257,12 @@ class _Maker:
                 if cosine is not None:
                     lowest[name] = min(lowest.get(name, 1.0), cosine)
         return {"cosine_to_float32": {"samples": taken, "lowest": lowest}}
+
+
+def _producers(proto: onnx.ModelProto) -> dict[str, str]:
+    """Node name to the name of the node that makes its first input."""
+    makers = {output: node.name for node in proto.graph.node for output in node.output}
+    return {node.name: makers[node.input[0]] for node in proto.graph.node if node.input and node.input[0] in makers}
 
 
 def _cosine(want: NDArray[Any], have: NDArray[Any], name: str) -> float | None:

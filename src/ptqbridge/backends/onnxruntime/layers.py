@@ -60,19 +60,28 @@ def _no_match(option: str, pattern: str, nodes: Sequence[str], *, strict: bool) 
 
 
 def asked_against_got(
-    requests: LayerRequests, kernels: Mapping[str, str], integer: Collection[str]
+    requests: LayerRequests, kernels: Mapping[str, str], integer: Collection[str], producers: Mapping[str, str]
 ) -> tuple[AskedGot, ...]:
-    """Compare requests with the finished graph: ``kernels`` is node name to operator, ``integer`` the integer nodes."""
-    return tuple(
-        AskedGot(name, asked, _got(name, kernels, integer), (name in integer) == (asked == "int8"))
-        for name, asked in requests.asked.items()
-    )
+    """Compare requests with the finished graph.
+
+    ``kernels`` is node name to operator for the nodes still there, ``integer`` the nodes on integers; a node that was
+    fused counts as the node before it (``producers``: node to the node that makes its first input).
+    """
+    rows = []
+    for name, asked in requests.asked.items():
+        runs_in = _survivor(name, kernels, integer, producers)
+        kind = "int8" if runs_in in integer else "float32"
+        what = kernels.get(runs_in, "moves values")
+        got = f"{kind} ({what})" if runs_in == name else f"{kind} (fused into {runs_in}, {what})"
+        rows.append(AskedGot(name, asked, got, (kind == "int8") == (asked == "int8")))
+    return tuple(rows)
 
 
-def _got(name: str, kernels: Mapping[str, str], integer: Collection[str]) -> str:
-    if name not in kernels:
-        return "int8 (moves integers)" if name in integer else "float32 (fused into a neighbour)"
-    return f"{'int8' if name in integer else 'float32'} ({kernels[name]})"
+def _survivor(name: str, kernels: Mapping[str, str], integer: Collection[str], producers: Mapping[str, str]) -> str:
+    node = name
+    while node not in kernels and node not in integer and node in producers:
+        node = producers[node]
+    return node if node in kernels or node in integer else name
 
 
 def enforce(rows: Sequence[AskedGot], constraints: str) -> tuple[str, ...]:

@@ -64,8 +64,14 @@ def plan(request: Request) -> Plan:
         steps=tuple(_steps(request, settled)),
         notes=tuple(_notes(request)),
         settings={"choices": settled},
-        performance_only=MADE_UP if settled.made_up and building else "",
+        performance_only=_made_up(settled) if building else "",
     )
+
+
+def _made_up(settled: Choices) -> str:
+    if not settled.made_up:
+        return ""
+    return f"should int8 win: {MADE_UP}" if settled.precision == "best" else MADE_UP
 
 
 def _fills(request: Request, settled: Choices) -> list[Filled]:
