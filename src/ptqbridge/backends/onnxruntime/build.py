@@ -28,7 +28,7 @@ from ptqbridge.model.save import save_model
 from ptqbridge.plan import Plan
 from ptqbridge.quantize.calibrate import calibrate
 from ptqbridge.quantize.cpu import integer_unit
-from ptqbridge.quantize.placement import observed_tensors
+from ptqbridge.quantize.placement import WEIGHTED, observed_tensors
 from ptqbridge.quantize.prepare import Prepared, prepare
 from ptqbridge.quantize.qdq import quantize
 from ptqbridge.quantize.report import kernel_report
@@ -260,9 +260,10 @@ class _Maker:
 
 
 def _producers(proto: onnx.ModelProto) -> dict[str, str]:
-    """Node name to the name of the node that makes its first input."""
+    """Node name to the name of the node that makes its first input; layers with weights are never fused backwards."""
     makers = {output: node.name for node in proto.graph.node for output in node.output}
-    return {node.name: makers[node.input[0]] for node in proto.graph.node if node.input and node.input[0] in makers}
+    followers = [node for node in proto.graph.node if node.op_type not in WEIGHTED and node.input]
+    return {node.name: makers[node.input[0]] for node in followers if node.input[0] in makers}
 
 
 def _cosine(want: NDArray[Any], have: NDArray[Any], name: str) -> float | None:

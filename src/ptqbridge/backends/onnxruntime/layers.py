@@ -65,13 +65,14 @@ def asked_against_got(
     """Compare requests with the finished graph.
 
     ``kernels`` is node name to operator for the nodes still there, ``integer`` the nodes on integers; a node that was
-    fused counts as the node before it (``producers``: node to the node that makes its first input).
+    fused counts as the node before it (``producers``: node to the node that makes its first input, for nodes that
+    ONNX Runtime fuses into that one).
     """
     rows = []
     for name, asked in requests.asked.items():
         runs_in = _survivor(name, kernels, integer, producers)
         kind = "int8" if runs_in in integer else "float32"
-        what = kernels.get(runs_in, "moves values")
+        what = kernels.get(runs_in, "moves integers" if kind == "int8" else "fused")
         got = f"{kind} ({what})" if runs_in == name else f"{kind} (fused into {runs_in}, {what})"
         rows.append(AskedGot(name, asked, got, (kind == "int8") == (asked == "int8")))
     return tuple(rows)
