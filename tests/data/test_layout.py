@@ -125,6 +125,11 @@ def test_npz_without_the_input(tmp_path: Path) -> None:
     np.savez(tmp_path / "1.npz", images=np.zeros(1), labels=np.zeros(1))
     with pytest.raises(InputError, match=r"1\.npz: no array named 'x', found images, labels"):
         find(str(tmp_path / "1.npz"), ["x"])
+    assert files(str(tmp_path / "1.npz:images"), "x") == {str(tmp_path / "1.npz:images"): {"x": "images.npy"}}
+    with pytest.raises(InputError, match=r"1\.npz:none\.npy: no such member"):
+        find(str(tmp_path / "1.npz:none"), ["x"])
+    with pytest.raises(InputError, match="no such file or folder"):
+        find(str(tmp_path / "1.npz:images"), ["x", "y"])
 
 
 @given(st.sets(st.text("abc_", min_size=1, max_size=4), min_size=1, max_size=6), st.randoms())

@@ -5,7 +5,8 @@ applies:
 
 1. ``manifest.json`` or ``manifest.csv`` in it names the files of each sample (see listing.py).
 2. One subfolder per input, named as the input: ``left/0001.npy`` belongs with ``right/0001.npy``.
-3. ``.npz`` files, each with one array per input, named as the input.
+3. ``.npz`` files, each with one array per input, named as the input. For one input any single array will do, and
+   ``FILE.npz:ARRAY`` picks one of several.
 4. Several inputs in one folder: ``INPUT.npy`` or ``INPUT_KEY.npy``; equal keys belong together.
 5. One input: every data file below the folder, nested folders too; all must be of one kind.
 
@@ -60,6 +61,10 @@ class Table:
 def find(path: str, inputs: Sequence[str]) -> Table:
     """Find the files of every sample at ``path`` for the named inputs. Raises InputError, one line, when unclear."""
     suffix = os.path.splitext(path)[1].lower()
+    file, _, array = path.rpartition(":")
+    if len(inputs) == 1 and file.lower().endswith(".npz") and os.path.isfile(file) and not os.path.exists(path):
+        Archive(file).size(f"{array}.npy")
+        return Table({path: {inputs[0]: Ref(Archive(file), f"{array}.npy", alone=True)}})
     if not os.path.exists(path):
         raise InputError(f"{path}: no such file or folder")
     if os.path.isdir(path):
@@ -202,7 +207,10 @@ def _npz(files: Mapping[str, Ref], inputs: Sequence[str]) -> Table:
         for name in inputs:
             member = arrays.get(name) or (next(iter(arrays.values())) if len(inputs) == len(arrays) == 1 else None)
             if member is None:
-                raise InputError(f"{path}: no array named '{name}', found {_some(sorted(arrays)) or 'no arrays'}")
+                raise InputError(
+                    f"{path}: no array named '{name}', found {_some(sorted(arrays)) or 'no arrays'}",
+                    hint=f"pick one as {path}:ARRAY" if len(inputs) == 1 and arrays else "",
+                )
             row[name] = Ref(archive, member, alone=True)
         unused = sorted(set(arrays.values()) - {ref.name for ref in row.values()})
         if unused:
