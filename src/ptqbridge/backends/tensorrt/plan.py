@@ -1,0 +1,211 @@
+"""The plan of a TensorRT build: verdicts, the ordered builder calls, what defaults fill in, what could not be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ptqbridge.backends.tensorrt import calls as sequence
+from ptqbridge.backends.tensorrt import version as versions
+from ptqbridge.backends.tensorrt.context import DEFAULT_ALGORITHM, Context
+from ptqbridge.backends.tensorrt.rules import RULES
+from ptqbridge.backends.tensorrt.rules.book import quoted
+from ptqbridge.backends.tensorrt.rules.bridge import OWN_CACHE
+from ptqbridge.errors import InputError
+from ptqbridge.plan import COMMON, Filled, Plan, Request, Step, Target, map_options
+from ptqbridge.rulebook import Outcome, Verdict
+from ptqbridge.spec import BuildSpec, RunSpec
+
+EDITED = "model.edited.onnx"
+"""The ONNX after edits, inside the output folder."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the model file tells a plan. ``has_qdq`` is None when it could not be looked into."""
+
+    has_qdq: bool | None = None
+    notes: tuple[str, ...] = ()
+
+
+def plan(request: Request, version: str = "") -> Plan:
+    """The plan for TensorRT ``version`` (a generation or a release; default: the installed one, else 8.6).
+
+    Needs neither TensorRT nor the model file. Raises ValueError when ``version`` is no version.
+    """
+    found = versions.Found(version, "asked for") if version else versions.detect()
+    seen = look(request)
+    context = Context(request, found.version, seen.has_qdq)
+    rows, settings = map_options(request, RULES, context)
+    emitted = list(outcomes(request, context))
+    edits = tuple(dict.fromkeys(_emitted("edits", emitted)))
+    calls = sequence.arrange(sequence.always(context), _emitted("calls", emitted))
+    if edits:
+        calls = tuple(
+            f"parser.parse_from_file({quoted(EDITED)})" if text.startswith("parser.parse_from_file") else text
+            for text in calls
+        )
+    settings |= {"version": found.version, "calls": calls, "edits": edits}
+    return Plan(
+        target=request.target,
+        build=request.build,
+        run=request.run,
+        rows=rows,
+        fills=fills(context, found),
+        steps=steps(context, calls, edits),
+        notes=tuple(note for note in (found.note, *seen.notes, *unseen_data(request), *_gaps(context)) if note),
+        settings=settings,
+        performance_only=performance_only(context),
+    )
+
+
+def preview(name: str, value: object, target: Target) -> Outcome:
+    """What one option becomes with nothing else given: on 8.6, with the verdicts of 10 and 11 where they differ."""
+    request = Request(target, BuildSpec(), RunSpec(), ())
+    first, *later = (
+        RULES.apply(name, value, Context(request, generation, alone=True)) for generation in versions.GENERATIONS
+    )
+    others: dict[str, list[str]] = {}
+    for generation, outcome in zip(versions.GENERATIONS[1:], later, strict=True):
+        if outcome.verdict is not first.verdict:
+            becomes = outcome.becomes or outcome.because.replace(f"TensorRT {generation}", "it")
+            others.setdefault(f"{outcome.verdict}, {becomes}", []).append(generation)
+    texts = [f"on {' and '.join(generations)}: {text}" for text, generations in others.items()]
+    return replace(first, because="; ".join(text for text in (first.because, *texts) if text))
+
+
+def look(request: Request) -> Seen:
+    """Whether the model is there and holds Q/DQ nodes."""
+    path = request.build.model.path
+    if request.run.artifact:
+        missing = not Path(request.run.artifact).is_file()
+        return Seen(notes=(f"{request.run.artifact} was not found: nothing about the engine was checked",) * missing)
+    if not path or request.build.model.format != "onnx":
+        return Seen()
+    if not Path(path).is_file():
+        return Seen(notes=(f"{path} was not found: its input names, shapes and Q/DQ nodes were not checked",))
+    from ptqbridge.model.load import load_model
+    from ptqbridge.model.walk import all_nodes
+
+    try:
+        model = load_model(path)
+    except InputError as error:
+        return Seen(notes=(f"{path} could not be looked into: {error.message}",))
+    has_qdq = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in all_nodes(model.structure))
+    known = {spec.name for spec in model.inputs}
+    strangers = [name for name in request.build.shapes if name not in known]
+    notes = tuple(
+        f"{name!r} is no input of {path} ({', '.join(sorted(known))}): the build would fail" for name in strangers
+    )
+    if request.build.shapes and not any(spec.is_dynamic for spec in model.inputs):
+        notes += (f"no input of {path} is dynamic: TensorRT takes no explicit shapes then, and the build would fail",)
+    return Seen(has_qdq, notes)
+
+
+def unseen_data(request: Request) -> Iterable[str]:
+    """Calibration files that are not there: an error before a build, here said."""
+    calibration = request.build.calibration
+    for option, path in (("calib", calibration.cache), ("calibData", calibration.data)):
+        if path and not Path(path).exists():
+            yield f"--{option}: {path} was not found; a build would end with exit status 3"
+
+
+def outcomes(request: Request, context: Context) -> Iterable[Outcome]:
+    """The outcome of each option given that is carried over."""
+    for item in request.asked:
+        if item.name not in COMMON:
+            outcome = RULES.apply(item.name, item.value, context)
+            if outcome.verdict is not Verdict.REFUSED:
+                yield outcome
+
+
+def _emitted(kind: str, emitted: Iterable[Outcome]) -> list[str]:
+    return [text for outcome in emitted for text in outcome.emits.get(kind, ())]
+
+
+def performance_only(context: Context) -> str:
+    """Why accuracy is meaningless; "" when it is not."""
+    if not context.made_up:
+        return ""
+    source = "one batch of seeded noise" if context.strong else "fixed ranges (2 and 4), as trtexec makes them up"
+    unseen = ", unless the model holds Q/DQ nodes, which could not be looked up" if context.has_qdq is None else ""
+    return f"INT8 from {source}: no --calibData, no --calib{unseen}"
+
+
+def fills(context: Context, found: versions.Found) -> tuple[Filled, ...]:
+    """What is decided because the user did not say."""
+    filled = [Filled("TensorRT version", found.version, found.origin)]
+    if not context.loads:
+        filled += _build_fills(context)
+    if context.runs and not context.request.run.time_load:
+        filled.append(
+            Filled(
+                "measuring",
+                f"CUDA graph {_on(context, 'useCudaGraph')}, spin wait {_on(context, 'useSpinWait')}, copies"
+                f" {'off' if context.gave('noDataTransfers') else 'on'}",
+                "the defaults of trtexec 8.6.1, on every version",
+            )
+        )
+    if not context.gave("device"):
+        filled.append(Filled("device", "0", "trtexec's default"))
+    return tuple(filled)
+
+
+def _on(context: Context, name: str) -> str:
+    return "on" if context.gave(name) else "off"
+
+
+def _build_fills(context: Context) -> Iterable[Filled]:
+    if context.strong and not context.gave("fp16", "bf16", "int8", "best"):
+        yield Filled("precision", "the model's own types", "a strongly typed network takes them from the ONNX")
+    elif not context.gave("fp16", "bf16", "int8", "fp8", "int4", "best"):
+        tf32 = "" if context.gave("noTF32") else ", TF32 allowed"
+        yield Filled("precision", f"fp32{tf32}", "no precision option was given")
+    if context.made_up:
+        yield Filled("INT8 ranges", "made up", performance_only(context))
+    if context.calibrates and not context.gave("calibAlgo"):
+        yield Filled("calibration method", DEFAULT_ALGORITHM, "the method of the calibrator that trtexec installs")
+    if context.generation == "8.6" and not context.gave("inputIOFormats"):
+        yield Filled("inputs", "fp32, linear", "trtexec 8.6 sets floating-point and INT8 inputs so")
+    if not context.gave("builderOptimizationLevel", "heuristic"):
+        yield Filled("builder optimization level", "3", "TensorRT's default")
+    if not context.gave("timingCacheFile", "noBuilderCache"):
+        yield Filled("timing cache", "in memory, for this build only", "no --timingCacheFile was given")
+    if not context.request.build.shapes:
+        yield Filled("dynamic dimensions", "1", "trtexec's choice for an input without a shape")
+
+
+def steps(context: Context, calls: tuple[str, ...], edits: tuple[str, ...]) -> tuple[Step, ...]:
+    """What will be done, in order: files first, then one step per call."""
+    build, run = context.request.build, context.request.run
+    done: list[Step] = []
+    if not context.loads:
+        done += _preparation(context, edits)
+    for text in calls:
+        saves = text.startswith("Path(") and build.artifact
+        done.append(Step(text, writes=(build.artifact,) if saves else ()))
+    if context.runs and not run.time_load:
+        exports = (run.reports.export_times, run.reports.export_output, run.reports.export_profile)
+        done.append(Step("measure, and print the performance summary", writes=tuple(path for path in exports if path)))
+    return tuple(done)
+
+
+def _preparation(context: Context, edits: tuple[str, ...]) -> Iterable[Step]:
+    calibration = context.request.build.calibration
+    if context.calibrates:
+        writes = () if context.strong else (OWN_CACHE,)
+        algorithm = calibration.algorithm or DEFAULT_ALGORITHM
+        yield Step(f"calibrate with {calibration.data} ({algorithm}), on the CPU", writes=writes)
+    if edits:
+        yield Step(f"edit the ONNX: {'; '.join(edits)}", writes=(EDITED,))
+
+
+def _gaps(context: Context) -> Iterable[str]:
+    further = [index for index in context.values("profile") if index > 0]
+    if further and context.generation != "8.6":
+        yield f"the shapes of optimization profile {', '.join(map(str, further))} are not listed among the calls yet"
+    if context.gave("sparsity") and context.request.build.sparsity == "force" and not context.loads:
+        yield "--sparsity=force prunes weights without retraining: expect a loss of accuracy"
+    if not context.loads and context.request.build.model.path:
+        yield "calls with i, name, tensor, bound or address in them are made once for each"

@@ -1,0 +1,156 @@
+"""Rules on our own options: strictness, where things run, calibration data."""
+
+from __future__ import annotations
+
+from ptqbridge.backends.tensorrt.context import Context
+from ptqbridge.backends.tensorrt.rules.book import Part, quoted
+from ptqbridge.backends.tensorrt.rules.precision import QDQ
+from ptqbridge.rulebook import Outcome, exact, ignored
+
+BRIDGE = Part("tensorrt")
+
+OWN_CACHE = "calibration.cache"
+"""Where our own calibration writes its ranges, inside the output folder."""
+
+
+@BRIDGE.rule("strict")
+def strict(value: bool, context: Context) -> Outcome:
+    """Made-up ranges are refused by the rules of --int8 and --best."""
+    return exact("made-up INT8 ranges and options without effect are refused")
+
+
+@BRIDGE.rule("toolchain")
+def toolchain(where: str, context: Context) -> Outcome:
+    """TensorRT is a library, not a program."""
+    if where == "local":
+        return exact("the tensorrt module of this Python")
+    return ignored("TensorRT is a module of this Python; run ptqbridge itself inside the container or on the host")
+
+
+@BRIDGE.rule("board")
+def board(where: str, context: Context) -> Outcome:
+    """For Horizon's boards."""
+    return ignored("--board is for Horizon targets; a TensorRT engine runs on a GPU of this machine")
+
+
+@BRIDGE.building("calibData")
+def calibration_data(path: str, context: Context) -> Outcome:
+    """Our own calibration, on any machine: its ranges reach TensorRT as a cache or as Q/DQ nodes."""
+    why_not = _unused(context, data=True)
+    if why_not:
+        return ignored(why_not)
+    if context.strong:
+        edits = (QDQ,)
+        return exact(f"{QDQ} of {path}", f"{context.name} takes ranges from the ONNX only", edits=edits)
+    calls = (f"config.int8_calibrator = CachedRanges({quoted(OWN_CACHE)})",)
+    return exact(
+        f"our calibration of {path} writes {OWN_CACHE}; {calls[0]}", "the ranges reach TensorRT as a cache", calls=calls
+    )
+
+
+def _unused(context: Context, *, data: bool = False) -> str:
+    """Why calibration options have no effect; "" when they have."""
+    if context.alone:
+        return ""
+    if not context.quantizes:
+        return "nothing is calibrated without --int8 or --best"
+    if context.request.build.calibration.cache:
+        return "the ranges come from the cache of --calib"
+    if context.has_qdq:
+        return "the model's Q/DQ nodes hold the ranges"
+    if not data and not context.request.build.calibration.data:
+        return "there is no --calibData to apply it to"
+    return ""
+
+
+@BRIDGE.building("calibAlgo")
+def algorithm(name: str, context: Context) -> Outcome:
+    """Our own collector chooses; TensorRT gets finished ranges."""
+    return _applied(f"our own calibration with {name}", context)
+
+
+@BRIDGE.building("calibSamples")
+def samples(count: int, context: Context) -> Outcome:
+    """Spread evenly."""
+    return _applied(f"{count} samples, spread evenly", context)
+
+
+@BRIDGE.building("calibBatch")
+def calibration_batch(count: int, context: Context) -> Outcome:
+    """Never changes the ranges."""
+    return _applied(f"{count} samples per calibration inference", context)
+
+
+@BRIDGE.building("calibPercentile")
+def calibration_percentile(percent: float, context: Context) -> Outcome:
+    """Belongs to one algorithm."""
+    if not context.alone and context.request.build.calibration.algorithm != "percentile":
+        return ignored("it belongs to --calibAlgo=percentile")
+    return _applied(f"ranges hold {percent:g} % of the absolute values", context)
+
+
+@BRIDGE.building("calibSeed")
+def seed(value: int, context: Context) -> Outcome:
+    """Noise serves the strong lowering only; the weak one has trtexec's fixed ranges."""
+    if not context.strong:
+        return ignored("no noise is drawn: without data the ranges are fixed numbers, as in trtexec")
+    if context.alone or context.made_up:
+        return exact(f"seed {value} of the noise", "there is no calibration data")
+    return ignored("there is no noise to draw: ranges are told, or not needed")
+
+
+@BRIDGE.building("skipBroken")
+def skip_broken(count: int, context: Context) -> Outcome:
+    """Each one is named."""
+    return _applied(f"up to {count} unreadable samples are passed over, and named", context)
+
+
+@BRIDGE.building("mean")
+def mean(values: tuple[float, ...], context: Context) -> Outcome:
+    """Images only."""
+    return _applied(f"samples minus {_numbers(values)} per channel", context)
+
+
+@BRIDGE.building("std")
+def std(values: tuple[float, ...], context: Context) -> Outcome:
+    """Images only."""
+    return _applied(f"samples divided by {_numbers(values)} per channel", context)
+
+
+@BRIDGE.building("scale")
+def scale(values: tuple[float, ...], context: Context) -> Outcome:
+    """Images only."""
+    return _applied(f"pixels times {_numbers(values)} first", context)
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+@BRIDGE.building("resize")
+def resize(how: str, context: Context) -> Outcome:
+    """Images only."""
+    return _applied(f"calibration images by {how}", context)
+
+
+@BRIDGE.building("color")
+def color(order: str, context: Context) -> Outcome:
+    """Images only."""
+    return _applied(f"calibration images in {order}", context)
+
+
+@BRIDGE.building("layout")
+def layout(order: str, context: Context) -> Outcome:
+    """Images only."""
+    return _applied(f"calibration images in {order}", context)
+
+
+def _applied(text: str, context: Context) -> Outcome:
+    why_not = _unused(context)
+    return ignored(why_not) if why_not else exact(text)
+
+
+@BRIDGE.rule("intraOpThreads")
+def intra_op_threads(count: int, context: Context) -> Outcome:
+    """ONNX Runtime's."""
+    return ignored("it is for the cpu target; a GPU query has no host threads")

@@ -1,0 +1,61 @@
+"""Whether TensorRT and a GPU are here. Nothing of TensorRT is imported: 8.6 crashes when it meets no device."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+from typing import NoReturn
+
+from ptqbridge.errors import ToolchainMissing
+
+DRIVER = "libcuda.so.1"
+WAY_OUT = (
+    'on a machine with an NVIDIA GPU: pip install "ptqbridge[trt]"; here: --target cpu runs the same model, and'
+    " explain --target trt shows the plan"
+)
+
+
+def require() -> NoReturn:
+    """Say what a TensorRT build needs and does not find here. Raises ToolchainMissing (exit status 4), always.
+
+    This version only plans TensorRT builds, so even a complete machine ends here, and is told why.
+    """
+    missing = [text for text in (missing_module(), missing_device()) if text]
+    if missing:
+        raise ToolchainMissing(f"target trt: {'; '.join(missing)}", hint=WAY_OUT)
+    raise ToolchainMissing(
+        "target trt: TensorRT and a GPU are here, but this version of ptqbridge only plans TensorRT builds and does"
+        " not run them yet",
+        hint="explain --target trt shows the plan; --target cpu runs the same model here",
+    )
+
+
+def missing_module() -> str:
+    """What is wrong with the Python module ``tensorrt``; "" when it is installed."""
+    try:
+        found = importlib.util.find_spec("tensorrt")
+    except (ImportError, ValueError):
+        found = None
+    return "" if found else "looked for the Python module tensorrt and did not find it"
+
+
+def missing_device(driver: str = DRIVER) -> str:
+    """What keeps CUDA from a device, asked from the driver itself; "" when there is one."""
+    try:
+        cuda = ctypes.CDLL(driver)
+        status = cuda.cuInit(0)
+    except (OSError, AttributeError):
+        return f"looked for the NVIDIA driver ({driver}) and did not find it"
+    if status:
+        return f"looked for an NVIDIA GPU: the driver's cuInit failed with error {status}{_meaning(status)}"
+    count = ctypes.c_int(0)
+    status = cuda.cuDeviceGetCount(ctypes.byref(count))
+    if status or count.value < 1:
+        return "looked for an NVIDIA GPU: the driver sees none"
+    return ""
+
+
+def _meaning(status: int) -> str:
+    """The CUresult values (CUDA driver API, cuda.h) that machines without a usable GPU answer with."""
+    known = {3: "not initialized", 35: "driver too old", 100: "no device", 803: "driver and library do not match"}
+    return f" ({known[status]})" if status in known else ""

@@ -1,0 +1,47 @@
+"""Requests and plans made from command lines, as the command line makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from ptqbridge.backends.tensorrt.plan import plan
+from ptqbridge.options.parse import parse
+from ptqbridge.options.tospec import build_spec, run_spec
+from ptqbridge.plan import Asked, Plan, Request, Row, Target
+
+TARGET = Target("trt", "tensorrt", "trt")
+
+
+@pytest.fixture
+def request_of() -> Callable[..., Request]:
+    """A request from option words; ``--onnx=absent.onnx`` is added unless an engine is loaded."""
+
+    def make(*words: str, command: str = "trtexec") -> Request:
+        model = [] if any(word.startswith(("--loadEngine", "--onnx")) for word in words) else ["--onnx=absent.onnx"]
+        options = parse([*model, *words])
+        asked = tuple(Asked(item.option.name, item.value, item.written, item.source) for item in options)
+        return Request(TARGET, build_spec(options), run_spec(options), asked, command)
+
+    return make
+
+
+@pytest.fixture
+def plan_of(request_of: Callable[..., Request]) -> Callable[..., Plan]:
+    """The plan of a command line for one TensorRT version."""
+
+    def make(version: str, *words: str, command: str = "trtexec") -> Plan:
+        return plan(request_of(*words, command=command), version)
+
+    return make
+
+
+@pytest.fixture
+def row_of(plan_of: Callable[..., Plan]) -> Callable[..., Row]:
+    """The mapping report's row of the last option of a command line."""
+
+    def make(version: str, *words: str, command: str = "trtexec") -> Row:
+        return plan_of(version, *words, command=command).rows[-1]
+
+    return make
