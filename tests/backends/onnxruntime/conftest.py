@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -104,3 +105,62 @@ def properties() -> Callable[[Path], dict[str, str]]:
 def make_net() -> Callable[..., onnx.ModelProto]:
     """Makes a network of another shape."""
     return conv_net
+
+
+@pytest.fixture
+def write_model(tmp_path: Path) -> Callable[..., str]:
+    """Writes a model of these nodes and returns its path; inputs and outputs are (name, type, shape)."""
+
+    def write(
+        nodes: list[onnx.NodeProto],
+        inputs: list[tuple[str, int, Any]],
+        outputs: list[tuple[str, int, Any]],
+        *,
+        constants: list[onnx.TensorProto] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        file: str = "model.onnx",
+    ) -> str:
+        infos = [[helper.make_tensor_value_info(*entry) for entry in side] for side in (inputs, outputs)]
+        graph = helper.make_graph(nodes, "g", *infos, initializer=constants or [])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+        helper.set_model_props(model, dict(metadata or {}))
+        path = tmp_path / file
+        path.write_bytes(model.SerializeToString())
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def doubler(write_model: Callable[..., str]) -> Callable[..., str]:
+    """Writes y = 2 x for x: float32[batch, 3]."""
+
+    def write(metadata: Mapping[str, str] | None = None) -> str:
+        two = helper.make_tensor("two", TensorProto.FLOAT, [], [2.0])
+        node = helper.make_node("Mul", ["x", "two"], ["y"], name="double")
+        ends = [(name, TensorProto.FLOAT, ["batch", 3]) for name in "xy"]
+        return write_model([node], ends[:1], ends[1:], constants=[two], metadata=metadata)
+
+    return write
+
+
+@pytest.fixture
+def looper(write_model: Callable[..., str]) -> str:
+    """A model with a Loop of 3 rounds between two other nodes; its body has a node of its own."""
+    value, real = helper.make_tensor_value_info, TensorProto.FLOAT
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["still"], name="keep"),
+            helper.make_node("Add", ["a", "a"], ["b"], name="inner"),
+        ],
+        "body",
+        [value("i", TensorProto.INT64, []), value("go", TensorProto.BOOL, []), value("a", real, [4])],
+        [value("still", TensorProto.BOOL, []), value("b", real, [4])],
+    )
+    nodes = [
+        helper.make_node("Sqrt", ["x"], ["s"], name="before"),
+        helper.make_node("Loop", ["three", "", "s"], ["l"], name="loop", body=body),
+        helper.make_node("Exp", ["l"], ["y"], name="after"),
+    ]
+    three = helper.make_tensor("three", TensorProto.INT64, [], [3])
+    return write_model(nodes, [("x", real, [4])], [("y", real, [4])], constants=[three], file="loop.onnx")

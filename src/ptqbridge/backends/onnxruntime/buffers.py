@@ -23,7 +23,7 @@ class Bound:
 
     Attributes:
         call: runs one query on them; it raises what ONNX Runtime raises.
-        buffers: each output's memory, overwritten by every query.
+        buffers: each output's memory, overwritten by every query; of strings, what the first query gave.
         warnings: on outputs that have no buffer.
         alive: what must live as long as ``call``, which knows only the memory.
     """
@@ -58,9 +58,7 @@ def bind(session: onnxruntime.InferenceSession, arrays: Mapping[str, NDArray[Any
         try:
             buffers[name] = np.ascontiguousarray(value.numpy())
         except Exception:  # bfloat16 and the like
-            warnings.append(
-                f"output {name} is a {value.data_type()}, which NumPy cannot hold: its values are not shown"
-            )
+            warnings.append(f"output {name}: NumPy cannot hold a {value.data_type()}, its values are not shown")
             continue
         buffer = buffers[name].reshape(value.shape())  # ascontiguousarray makes a scalar an array of one
         buffers[name] = buffer

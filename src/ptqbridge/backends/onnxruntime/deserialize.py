@@ -15,8 +15,8 @@ def time_loads(
 ) -> tuple[float, ...]:
     """Seconds of 1 + ``loads`` calls of ``load`` after two unmeasured ones.
 
-    The first entry stands for itself, the others for the average, as NVIDIA/TensorRT samples/common/sampleInference.cpp,
-    v8.6.1 (``timeDeserialize``) measures. What a load made is released before the next begins.
+    The first entry stands for itself, the others for the average. What a load made is released before the next begins.
+    After NVIDIA/TensorRT samples/common/sampleInference.cpp, v8.6.1 (``timeDeserialize``).
     """
     times: list[float] = []
     for _ in range(WARMUP_LOADS + 1 + loads):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptqbridge.backends.onnxruntime.buffers import bind
 from ptqbridge.backends.onnxruntime.profiler import Event, profiled, read_runs
 from ptqbridge.backends.onnxruntime.session import SessionPolicy, open_session, runtime_errors
 from ptqbridge.errors import InputError
 
 if TYPE_CHECKING:
     import onnx
+    from numpy.typing import NDArray
 
 DETAIL_KEY = "ptqbridge.layer_detail"
 """The artifact's metadata entry for how much layer information tells: ``names`` (default), ``detailed`` or ``none``."""
@@ -37,12 +39,12 @@ _BIAS_AT = {"Conv": 2, "FusedConv": 2, "ConvTranspose": 2, "Gemm": 2, "FusedGemm
 
 
 def layer_info(
-    artifact: str, policy: SessionPolicy, detail: str, bindings: Sequence[str], query: Callable[[Any], object]
+    artifact: str, policy: SessionPolicy, detail: str, bindings: Sequence[str], arrays: Mapping[str, NDArray[Any]]
 ) -> tuple[Layers, list[str]]:
     """Layers and bindings of ``artifact`` as ONNX Runtime runs it at this optimisation level.
 
-    ``detail`` ``names`` gives names; ``detailed`` gives objects, for whose shapes one query is run: ``query`` runs one
-    on the session it is given. ``none`` gives no layers.
+    ``detail`` ``names`` gives names; ``detailed`` gives objects, for whose shapes one query is run on ``arrays``;
+    ``none`` gives no layers.
 
     Raises:
         InputError: no session can be made, or the query fails.
@@ -56,9 +58,10 @@ def layer_info(
             return list(_names(_read(file, artifact))), list(bindings)
         with profiled(artifact, policy, optimized_to=str(file)) as (session, end):
             with runtime_errors(f"{artifact}: the query failed"):
-                query(session)
+                bind(session, arrays)
             events = next(read_runs(end()), [])
-        return list(_details(_read(file, artifact), events)), list(bindings)
+        shapes = {name: array.shape for name, array in arrays.items()}
+        return list(_details(_read(file, artifact), events, shapes)), list(bindings)
 
 
 def _read(file: Path, artifact: str) -> onnx.ModelProto:
@@ -78,10 +81,13 @@ def _name(node: onnx.NodeProto) -> str:
     return str(node.name) or f"{node.op_type} -> {node.output[0]}"
 
 
-def _details(model: onnx.ModelProto, events: Sequence[Event]) -> list[dict[str, Any]]:
+def _details(
+    model: onnx.ModelProto, events: Sequence[Event], shapes: Mapping[str, tuple[int, ...]]
+) -> list[dict[str, Any]]:
     """One object per node. The graph file is in execution order, and so are the events."""
     nodes = list(model.graph.node)
     types = _declared(model)
+    types.update({name: (types[name][0], shape) for name, shape in shapes.items() if name in types})
     if [node.op_type for node in nodes] == [event.operator for event in events]:
         for node, event in zip(nodes, events, strict=True):
             made = [name for name in node.output if name]

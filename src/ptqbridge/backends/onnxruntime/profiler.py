@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ptqbridge.measure.export import LayerTimes
 
 MAX_EVENTS = 100_000
-"""Most events in one profile. ONNX Runtime drops what comes after 1,000,000 without a word that we would see (profiler.h
-``max_num_events_``), and each one takes some 2 kB of memory and 1 kB of file until the profile is read."""
+"""Most events in one profile. ONNX Runtime drops those after the first 1,000,000 (onnxruntime/core/common/profiler.h,
+``max_num_events_``), and each takes some 2 kB of memory and 1 kB of file until the profile is read."""
 
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "BeamSearch", "GreedySearch", "Sampling"})
 """Operators whose time includes that of nodes inside them, which the profiler lists as well."""

@@ -103,10 +103,7 @@ class _Job:
         detail = self.metadata.get(layerinfo.DETAIL_KEY, "names")
         feeds = (arrays or self._arrays()[0]) if detail == "detailed" else {}
         bindings = [spec.name for spec in self.inputs] + [value.name for value in self.session.get_outputs()]
-        layers, names = layerinfo.layer_info(
-            self.artifact, self.policy, detail, bindings, lambda session: bind(session, feeds)
-        )
-        return LayerInfo(layers, names)
+        return LayerInfo(*layerinfo.layer_info(self.artifact, self.policy, detail, bindings, feeds))
 
     def effective_policy(self) -> dict[str, object]:
         """How the figures come about, as plain data."""
