@@ -46,13 +46,14 @@ def complete(settings: Settings, context: Context) -> tuple[Settings, tuple[Fill
 
 
 def _fill_inputs(full: Settings, context: Context, fill: Any) -> None:
-    color = context.preprocess.color
+    color = context.color
     kind = color if context.image else "featuremap"
     why = "the tool inserts the normalisation" if context.image else "the model keeps its float input"
     fill("input_parameters.input_type_rt", kind, why)
     fill("input_parameters.input_type_train", kind)
-    layout = context.preprocess.layout.upper()
-    fill("input_parameters.input_layout_train", layout, "--layout was not given" if layout == "NCHW" else "")
+    layout = context.layout.upper()
+    seen = "the model's shape shows it" if context.network else "the usual order; --layout says otherwise"
+    fill("input_parameters.input_layout_train", layout, seen)
     if not context.march.journey6:
         fill("input_parameters.input_layout_rt", layout)
         fill("input_parameters.norm_type", _norm_type(full.yaml))
@@ -127,8 +128,8 @@ def _spread(yaml: dict[str, Any], inputs: tuple[TensorSpec, ...], context: Conte
 
 def _is_image(spec: TensorSpec, context: Context) -> bool:
     """Rank 4 with three channels, or one when the model was trained on gray pictures."""
-    axis = 1 if context.preprocess.layout == "nchw" else 3
-    channels = 1 if context.preprocess.color == "gray" else 3
+    axis = 1 if context.layout == "nchw" else 3
+    channels = 1 if context.color == "gray" else 3
     return len(spec.shape) == 4 and spec.shape[axis] == channels
 
 

@@ -53,6 +53,21 @@ class Context:
         return self.request.build.calibration.preprocess
 
     @property
+    def layout(self) -> str:
+        """Axis order of the image input, ``nchw`` or ``nhwc``: as asked, else where three (or one) channels lie."""
+        if self.preprocess.layout:
+            return self.preprocess.layout
+        pictures = [spec.shape for spec in self.network.inputs if len(spec.shape) == 4] if self.network else []
+        return "nhwc" if any(shape[1] not in (1, 3) and shape[3] in (1, 3) for shape in pictures) else "nchw"
+
+    @property
+    def color(self) -> str:
+        """Channel order the model was trained with: as asked, else rgb, or gray where no input has three channels."""
+        axis = 1 if self.layout == "nchw" else 3
+        channels = [spec.shape[axis] for spec in self.network.inputs if len(spec.shape) == 4] if self.network else []
+        return self.preprocess.color or ("gray" if 1 in channels and 3 not in channels else "rgb")
+
+    @property
     def image(self) -> bool:
         """Whether the tool inserts the normalisation, so that the built model takes pixels.
 

@@ -38,9 +38,8 @@ def plan(request: Request, toolchain: str = "3.5") -> Plan:
         fills += _precision(context)
         notes += _build_notes(settings, context)
         if context.fast_perf:
-            fills.append(
-                Filled("mode", "--fast-perf", "it fixes the highest level, int8 everywhere and no calibration")
-            )
+            why = "it fixes the highest level and int8 everywhere, and calibrates nothing"
+            fills.append(Filled("mode", "--fast-perf", why))
         else:
             settings, filled = complete(settings, context)
             fills += filled
@@ -96,13 +95,10 @@ def _build_notes(settings: Settings, context: Context) -> list[str]:
             "nv12: the product's inputs and outputs are not those of the model"
         )
     if context.image:
-        notes.append(
-            "the built model takes pixels of 0 to 255; --inputIOFormats=fp32:chw keeps the float input instead"
-        )
+        notes.append("the built model takes pixels of 0 to 255; --inputIOFormats=fp32:chw keeps its float input")
     for spec in undetermined(settings, context):
-        notes.append(
-            f"input {spec.text()} has dynamic dimensions and a BPU model has one shape: give --shapes={spec.name}:..."
-        )
+        why = "has dynamic dimensions and a BPU model has one shape"
+        notes.append(f"input {spec.text()} {why}: give --shapes={spec.name}:...")
     network = context.network
     if network and not march.journey6:
         if not OLDEST_OPSET <= network.opset <= NEWEST_OPSET:

@@ -15,6 +15,8 @@ from ptqbridge.plan import Filled, Step
 
 DEFAULT_FRAMES = 200
 """hrt_model_exec perf's own number of frames."""
+DEFAULT_ITERATIONS = 10
+"""trtexec's default --iterations, which counts when --duration=0 was asked."""
 DEFAULT_SECONDS = 3
 """trtexec's default --duration."""
 
@@ -52,7 +54,9 @@ def _build_command(settings: Settings, context: Context, path: str) -> tuple[str
 def board_steps(settings: Settings, context: Context) -> tuple[tuple[Step, ...], tuple[Filled, ...]]:
     """What the board is asked, and what was filled in for it."""
     place = context.value("board") or "the board (none was named)"
-    model = context.request.run.artifact or context.request.build.artifact or context.product
+    artifact = context.request.build.artifact
+    named = artifact if artifact.endswith(context.march.suffix) else context.product  # the tool looks at the suffix
+    model = context.request.run.artifact or named
     if settings.switches.get("model_info"):
         return (Step(f"read the model's information on {place}", _command("model_info", {"model_file": model})),), ()
     perf = {"model_file": model} | {name: value for name, value in settings.perf.items() if name != "model_file"}
@@ -74,23 +78,24 @@ def board_steps(settings: Settings, context: Context) -> tuple[tuple[Step, ...],
 
 def _infer_steps(settings: Settings, perf: Mapping[str, Any], place: str) -> Iterable[Step]:
     shared = {name: perf[name] for name in ("model_file", "core_id", "input_file") if name in perf}
-    dumps = {name: value for name, value in settings.infer.items() if name not in shared}
     if settings.switches.get("frame_times"):
         frames = {"frame_count": perf.get("frame_count", DEFAULT_FRAMES)}
         yield Step(f"time every single frame on {place}", _command("infer", shared | frames))
+    dumps = {name: value for name, value in settings.infer.items() if name not in shared}
     if dumps:
-        yield Step(
-            f"fetch the outputs of one frame from {place}", _command("infer", shared | {"frame_count": 1} | dumps)
-        )
+        flags = {**shared, "frame_count": 1, **dumps}
+        yield Step(f"fetch the outputs of one frame from {place}", _command("infer", flags))
 
 
 def _default_length(context: Context) -> tuple[str, int, str]:
+    if context.request.gave("duration"):
+        return "frame_count", DEFAULT_ITERATIONS, "trtexec's default --iterations"
     if context.recent:
         return "perf_time_in_seconds", DEFAULT_SECONDS, "trtexec's default --duration"
     return (
         "frame_count",
         DEFAULT_FRAMES,
-        "hrt_model_exec's own default; it has no seconds for trtexec's default --duration",
+        "hrt_model_exec's own default, since it counts no seconds",
     )
 
 

@@ -6,13 +6,10 @@ from ptqbridge.backends.horizon.context import Context, normalisation
 from ptqbridge.backends.horizon.rules.book import APPROXIMATE, EXACT, RULES, carry, numbers
 from ptqbridge.rulebook import Outcome, ignored, refused
 
-
-@RULES.rule("strict")
-def strict(given: bool, context: Context) -> Outcome:
-    """Made-up ranges are refused."""
-    if context.builds and not context.calibrated:
-        return refused("without --calibData the ranges are made up; give samples, or leave --strict out")
-    return carry(EXACT, becomes="a build without calibration data is refused")
+RULES.always(
+    "strict",
+    outcome=carry(EXACT, becomes="refuses made-up ranges and options without effect"),
+)
 
 
 @RULES.rule("toolchain")
@@ -99,13 +96,16 @@ def skip_broken(count: int, context: Context) -> Outcome:
     return carry(EXACT, becomes="used while the samples are written for the tool")
 
 
+_INSERTED = "the tool puts the normalisation into the model, which then takes pixels"
+
+
 @RULES.rule("mean")
 def mean(values: tuple[float, ...], context: Context) -> Outcome:
     """The tools subtract before they multiply, on pixels of 0 to 255."""
     if not context.image and context.builds:
         return _beforehand()
     means, _, _ = normalisation(context.preprocess)
-    why = "the tool puts the normalisation into the model, which then takes pixels; mean / scale, since it subtracts first"
+    why = _INSERTED + "; mean / scale, since it subtracts first"
     return carry(APPROXIMATE, why, yaml={"input_parameters.mean_value": numbers(means or values)})
 
 
@@ -115,7 +115,7 @@ def std(values: tuple[float, ...], context: Context) -> Outcome:
     if not context.image and context.builds:
         return _beforehand()
     _, scales, stds = normalisation(context.preprocess)
-    why = "the tool puts the normalisation into the model, which then takes pixels; "
+    why = f"{_INSERTED}; "
     if context.march.journey6:
         yaml = {"input_parameters.std_value": numbers(stds or values)}
         return carry(APPROXIMATE, why + "std / scale, since it subtracts first", yaml=yaml)
@@ -132,8 +132,7 @@ def scale(values: tuple[float, ...], context: Context) -> Outcome:
         why = "one factor together with --std: hb_compile takes std_value or scale_value, not both"
         return carry(APPROXIMATE, why, becomes="part of std_value and mean_value")
     _, scales, _ = normalisation(context.preprocess)
-    why = "the tool puts the normalisation into the model, which then takes pixels"
-    return carry(APPROXIMATE, why, yaml={"input_parameters.scale_value": numbers(scales or values)})
+    return carry(APPROXIMATE, _INSERTED, yaml={"input_parameters.scale_value": numbers(scales or values)})
 
 
 def _beforehand() -> Outcome:

@@ -148,9 +148,8 @@ def optimize_level(level: int, context: Context) -> Outcome:
         why = "the default effort, which is the highest level here: timing means nothing at a lower one"
     else:
         why = f"the BPU compilers have fewer levels: O{top} stands for {top} and all above"
-    return carry(
-        APPROXIMATE, why, yaml={"compiler_parameters.optimize_level": f"O{top if level < 0 else min(level, top)}"}
-    )
+    chosen = top if level < 0 else min(level, top)
+    return carry(APPROXIMATE, why, yaml={"compiler_parameters.optimize_level": f"O{chosen}"})
 
 
 RULES.always("maxTactics", outcome=ignored("the BPU compiler does not time candidates on a device"))

@@ -117,7 +117,7 @@ RULES.always("useManagedMemory", outcome=implied("CPU and BPU share one memory")
 RULES.always("useSpinWait", outcome=ignored("how the board's tool waits cannot be chosen"))
 RULES.always("noSpinWait", outcome=ignored("how the board's tool waits cannot be chosen"))
 RULES.always(
-    "threads", outcome=implied("the board's tool has one host thread per frame in flight; how many is --infStreams")
+    "threads", outcome=implied("the board's tool has a host thread per frame in flight; --infStreams says how many")
 )
 RULES.always("useCudaGraph", outcome=ignored("CUDA graphs belong to NVIDIA GPUs; a BPU model is one task already"))
 RULES.always("noCudaGraph", outcome=implied("there are no CUDA graphs"))

@@ -103,14 +103,14 @@ def input_formats(formats: tuple[IOFormat, ...], context: Context) -> Outcome:
         layout = next((word for word in entry.layouts if word in ("chw", "hwc")), None)
         if layout is None:
             return refused(f"the BPU tools have no vectorised memory layouts such as {'+'.join(entry.layouts)}")
-        if layout == "hwc" and context.march.journey6 and context.preprocess.layout != "nhwc":
+        if layout == "hwc" and context.march.journey6 and context.layout != "nhwc":
             return refused("on Journey 6 a float input keeps the model's own layout, and this model is not NHWC")
         runtime.append({"chw": "NCHW", "hwc": "NHWC"}[layout])
     yaml: dict[str, object] = {"input_parameters.input_type_rt": ";".join("featuremap" for _ in formats)}
     if not context.march.journey6:
         yaml["input_parameters.input_layout_rt"] = ";".join(runtime)
     if any(entry.dtype == "int8" for entry in formats):
-        why = "the caller quantizes with the input's scale: the Quantize nodes at the inputs are taken away"
+        why = "the caller quantizes with the input's scale: a Quantize node at the rim goes, an inner one stays"
         return carry(APPROXIMATE, why, yaml=yaml | {"model_parameters.remove_node_type": ("Quantize",)})
     return carry(EXACT, yaml=yaml)
 
@@ -132,7 +132,7 @@ def output_formats(formats: tuple[IOFormat, ...], context: Context) -> Outcome:
     if words == {"int32"}:
         why = "only a convolution at the very end has 32-bit sums to give; the caller multiplies with their scale"
         return carry(APPROXIMATE, why, yaml=bare)
-    why = "the Dequantize nodes at the outputs are taken away, and the caller multiplies with the output's scale"
+    why = "a Dequantize node at the very rim is taken away, and the caller multiplies with the output's scale"
     return carry(APPROXIMATE, why, yaml=integer_outputs(context) | bare)
 
 

@@ -31,9 +31,7 @@ def fp16(given: bool, context: Context) -> Outcome:
     march = context.march
     if not march.journey6:
         wider = "--layerPrecisions=NODE:int16 widens single layers, " if "int16" in march.types else ""
-        return refused(
-            f"{march.label} computes in integers only: {wider}--layerDeviceTypes=NODE:CPU keeps them in fp32"
-        )
+        return refused(f"{march.label} has integers only: {wider}--layerDeviceTypes=NODE:CPU keeps them in fp32")
     if context.request.gave("int8", "best"):
         why = "int8 is the faster of the two: float16 is used only where --layerPrecisions asks for it"
         return carry(APPROXIMATE, why, becomes="int8")
@@ -232,7 +230,5 @@ def _device(layer: str, words: tuple[str, ...], context: Context) -> Request | s
         return "there is no GPU here; the devices are BPU and CPU"
     if word == "CPU":
         return EXACT, NODE_INFO, {"ON": "CPU"}, ""
-    why = (
-        "the BPU is the accelerator here as the DLA is there" if word == "DLA" else "a request; the tool may refuse it"
-    )
+    why = "the BPU is the accelerator here as the DLA is there" if word == "DLA" else "a request"
     return APPROXIMATE, NODE_INFO, {"ON": "BPU"}, why
