@@ -258,3 +258,26 @@ def test_our_own_default_method_is_said(plan_of: PlanOf) -> None:
     assert ("calibration method", "entropy2") in [(fill.what, fill.value) for fill in plan.fills]
     assert "(entropy2)" in plan.steps[0].title
     assert "(max)" in plan_of("8.6", "--int8", "--calibData=calib", "--calibAlgo=max").steps[0].title
+
+
+def test_a_dynamic_input_without_a_shape_runs_at_one(tmp_path: Path, plan_of: PlanOf) -> None:
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in ("in", "out")]
+    graph = helper.make_graph([helper.make_node("Relu", ["in"], ["out"])], "g", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    path = tmp_path / "dynamic.onnx"
+    path.write_bytes(model.SerializeToString())
+    plan = plan_of("8.6", f"--onnx={path}")
+    assert 'profile.set_shape("in", (1, 4), (1, 4), (1, 4))' in plan.settings["calls"]
+    assert ("shape of in", "1x4") in [(fill.what, fill.value) for fill in plan.fills]
+    asked = plan_of("8.6", f"--onnx={path}", "--optShapes=in:3x4")
+    assert [text for text in asked.settings["calls"] if "set_shape" in text] == [
+        'profile.set_shape("in", (3, 4), (3, 4), (3, 4))'
+    ]
+
+
+def test_the_constraints_flag_stands_with_the_dla_or_with_the_layers(plan_of: PlanOf) -> None:
+    flag = "config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)"
+    layers = config_calls(plan_of("8.6", "--fp16", "--precisionConstraints=prefer", "--layerPrecisions=a:fp16"))
+    assert layers.index(flag) > layers.index("config.set_flag(trt.BuilderFlag.FP16)")
+    dla = config_calls(plan_of("8.6", "--useDLACore=0"))
+    assert dla.index(flag) == dla.index("config.DLA_core = 0") + 1

@@ -43,9 +43,8 @@ ORDER = (
     r"config\.min_timing_iterations",
     r"config\.avg_timing_iterations",
     r"config\.(default_device_type|DLA_core)",
-    r"config\.set_flag\(trt\.BuilderFlag\.\w+_PRECISION_CONSTRAINTS\)",
     r"config\.set_flag\(trt\.BuilderFlag\.(GPU_FALLBACK|DIRECT_IO)\)",
-    r"config\.set_flag",
+    r"config\.set_flag\(trt\.BuilderFlag\.(?!\w+_PRECISION_CONSTRAINTS)",
     r"config\.clear_flag",
     r"tensor\.set_dynamic_range",
     r"calibration_profile",
@@ -54,6 +53,7 @@ ORDER = (
     r"config\.set_tactic_sources",
     r"timing_cache = ",
     r"config\.set_timing_cache",
+    r"config\.set_flag\(trt\.BuilderFlag\.\w+_PRECISION_CONSTRAINTS\)",
     r"layers\[.*\.precision",
     r"layers\[.*\.set_output_type",
     r"config\.set_device_type",
@@ -91,7 +91,14 @@ ORDER = (
 )
 """What a call begins with, in trtexec's order of calls."""
 
-SHOWS_CONFIG = "parser.set_builder_config(config)"
+EARLIER = (
+    # trtexec sets this flag with the DLA core, else with the per-layer precisions.
+    ("config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)", "config.DLA_core", "config.DLA_core"),
+    # The configuration has to exist before the parser is told of it.
+    ("config = builder.create_builder_config()", "parser = ", "parser.set_builder_config"),
+)
+"""A call, the earlier one it follows, and the call whose presence is the reason."""
+
 _PATTERNS = tuple(re.compile(pattern) for pattern in ORDER)
 _ASSIGNED = re.compile(r"([\w.\[\]()\"]+) = ")
 
@@ -169,10 +176,11 @@ def arrange(defaults: Iterable[str], asked: Iterable[str]) -> tuple[str, ...]:
     for text in (*defaults, *asked):
         chosen[_target(text)] = text
     ordered = sorted(chosen.values(), key=_position)
-    if SHOWS_CONFIG in ordered:  # the configuration must then exist before the parser sees it
-        made = next(text for text in ordered if text.startswith("config = "))
-        ordered.remove(made)
-        ordered.insert(ordered.index(SHOWS_CONFIG), made)
+    for text, leader, reason in EARLIER:
+        place = next((index for index, other in enumerate(ordered) if other.startswith(leader)), None)
+        if text in ordered and place is not None and any(other.startswith(reason) for other in ordered):
+            ordered.remove(text)
+            ordered.insert(place + 1, text)
     return tuple(ordered)
 
 

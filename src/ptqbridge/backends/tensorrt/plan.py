@@ -12,10 +12,11 @@ from ptqbridge.backends.tensorrt.context import DEFAULT_ALGORITHM, Context
 from ptqbridge.backends.tensorrt.rules import RULES
 from ptqbridge.backends.tensorrt.rules.book import quoted
 from ptqbridge.backends.tensorrt.rules.bridge import OWN_CACHE
+from ptqbridge.backends.tensorrt.rules.network import profile_calls
 from ptqbridge.errors import InputError
 from ptqbridge.plan import COMMON, Filled, Plan, Request, Step, Target, map_options
 from ptqbridge.rulebook import Outcome, Verdict
-from ptqbridge.spec import BuildSpec, RunSpec
+from ptqbridge.spec import BuildSpec, RunSpec, ShapeRange, TensorSpec
 
 EDITED = "model.edited.onnx"
 """The ONNX after edits, inside the output folder."""
@@ -23,10 +24,14 @@ EDITED = "model.edited.onnx"
 
 @dataclass(frozen=True)
 class Seen:
-    """What the model file tells a plan. ``has_qdq`` is None when it could not be looked into."""
+    """What the model file tells a plan. ``has_qdq`` is None when it could not be looked into.
+
+    ``unshaped`` are the dynamic inputs that no shape option names.
+    """
 
     has_qdq: bool | None = None
     notes: tuple[str, ...] = ()
+    unshaped: tuple[TensorSpec, ...] = ()
 
 
 def plan(request: Request, version: str = "") -> Plan:
@@ -40,7 +45,8 @@ def plan(request: Request, version: str = "") -> Plan:
     rows, settings = map_options(request, RULES, context)
     emitted = list(outcomes(request, context))
     edits = tuple(dict.fromkeys(_emitted("edits", emitted)))
-    calls = sequence.arrange(sequence.always(context), _emitted("calls", emitted))
+    unshaped = [text for spec in seen.unshaped for text in profile_calls(spec.name, _ones(spec))]
+    calls = sequence.arrange((*sequence.always(context), *unshaped), _emitted("calls", emitted))
     if edits:
         calls = tuple(
             f"parser.parse_from_file({quoted(EDITED)})" if text.startswith("parser.parse_from_file") else text
@@ -52,7 +58,7 @@ def plan(request: Request, version: str = "") -> Plan:
         build=request.build,
         run=request.run,
         rows=rows,
-        fills=fills(context, found),
+        fills=(*fills(context, found), *_dynamic_fills(seen)),
         steps=steps(context, calls, edits),
         notes=tuple(note for note in (found.note, *seen.notes, *unseen_data(request), *_gaps(context)) if note),
         settings=settings,
@@ -100,7 +106,8 @@ def look(request: Request) -> Seen:
     )
     if request.build.shapes and not any(spec.is_dynamic for spec in model.inputs):
         notes += (f"no input of {path} is dynamic: TensorRT takes no explicit shapes then, and the build would fail",)
-    return Seen(has_qdq, notes)
+    unshaped = tuple(spec for spec in model.inputs if spec.is_dynamic and spec.name not in request.build.shapes)
+    return Seen(has_qdq, notes, unshaped)
 
 
 def unseen_data(request: Request) -> Iterable[str]:
@@ -172,8 +179,16 @@ def _build_fills(context: Context) -> Iterable[Filled]:
         yield Filled("builder optimization level", "3", "TensorRT's default")
     if not context.gave("timingCacheFile", "noBuilderCache"):
         yield Filled("timing cache", "in memory, for this build only", "no --timingCacheFile was given")
-    if not context.request.build.shapes:
-        yield Filled("dynamic dimensions", "1", "trtexec's choice for an input without a shape")
+
+
+def _ones(spec: TensorSpec) -> ShapeRange:
+    shape = tuple(1 if isinstance(dim, str) else dim for dim in spec.shape)
+    return ShapeRange(shape, shape, shape)
+
+
+def _dynamic_fills(seen: Seen) -> Iterable[Filled]:
+    for spec in seen.unshaped:
+        yield Filled(f"shape of {spec.name}", _ones(spec).text(), "trtexec takes 1 where no shape option says more")
 
 
 def steps(context: Context, calls: tuple[str, ...], edits: tuple[str, ...]) -> tuple[Step, ...]:
