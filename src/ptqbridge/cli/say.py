@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,9 @@ from ptqbridge.result import BuildResult
 from ptqbridge.rulebook import Verdict
 
 Progress = Callable[[int, int], None]
+
+_QUIET_S = 2.0
+"""Seconds between two lines of progress in a log, at least."""
 
 
 class Speaker:
@@ -60,7 +64,7 @@ class Speaker:
 
     @contextmanager
     def progress(self) -> Iterator[Progress | None]:
-        """A progress callback: a bar with time left on a terminal, a line per tenth in logs, nothing when quiet."""
+        """A progress callback: a bar with time left on a terminal, lines now and then in a log, nothing when quiet."""
         if self.quiet:
             yield None
         elif sys.stdout.isatty():
@@ -84,14 +88,15 @@ def _bar() -> Iterator[Progress]:
         yield update
 
 
-def _tenths(line: Callable[[str], None]) -> Progress:
-    shown = 0
+def _tenths(line: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Progress:
+    """A line per tenth of the samples, but no two within two seconds: a quick calibration says nothing."""
+    shown, said_at = 0, clock()
 
     def update(done: int, total: int) -> None:
-        nonlocal shown
+        nonlocal shown, said_at
         tenth = done * 10 // max(total, 1)
-        if total >= 100 and tenth > shown:
-            shown = tenth
+        if tenth > shown and clock() - said_at >= _QUIET_S:
+            shown, said_at = tenth, clock()
             line(f"calibrated {done}/{total} samples")
 
     return update

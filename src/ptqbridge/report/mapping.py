@@ -43,22 +43,33 @@ def plain(value: Any) -> Any:
 
 
 def text(plans: Sequence[Plan], *, width: int = 0) -> str:
-    """Plans side by side: under each option one entry per target, then what each target fills in, does and notes."""
+    """Plans side by side: under each option one entry per target, then what each target fills in, does and notes.
+
+    An entry that would only repeat another target's says so; one that is the same everywhere stands for ``all``.
+    """
     width = width or min(shutil.get_terminal_size((100, 24)).columns, 120)
     lines: list[str] = []
     names = max(len(plan.target.name) for plan in plans)
     given = [row.option for row in plans[0].rows]
     for index, option in enumerate(given):
         lines.append(option)
-        for plan in plans:
-            row = plan.rows[index]
-            lead = f"  {plan.target.name:<{names}}  {row.verdict!s:<11}  "
-            body = row.becomes or ("-" if not row.why else "")
-            lines += _entry(lead, body, row.why, width)
+        rows = {plan.target.name: plan.rows[index] for plan in plans}
+        first: dict[tuple[str, str, str], str] = {}
+        for name, row in rows.items():
+            first.setdefault((row.verdict, row.becomes, row.why), name)
+        if len(rows) > 1 and len(first) == 1:
+            rows = {"all": plans[0].rows[index]}
+        for name, row in rows.items():
+            lead = f"  {name:<{names}}  {row.verdict!s:<11}  "
+            alike = first[row.verdict, row.becomes, row.why]
+            if name in ("all", alike):
+                lines += _entry(lead, row.becomes or ("" if row.why else "-"), row.why, width)
+            else:
+                lines.append(f"{lead}as {alike}")
     for plan in plans:
         lines += ["", f"== {plan.target.name} =="]
         lines += _section(
-            "made up where nothing was said", (f"{f.what}: {f.value} ({f.why})" for f in plan.fills), width
+            "filled in where nothing was said", (f"{f.what}: {f.value} ({f.why})" for f in plan.fills), width
         )
         lines += _section("what is done", (_step(step.title, step.argv, step.writes) for step in plan.steps), width)
         lines += _section("note", plan.notes, width)
