@@ -128,7 +128,10 @@ def test_int8_without_data_is_performance_only(plan_of: PlanOf) -> None:
     assert any(fill.what == "INT8 ranges" for fill in plan.fills)
     for words in (["--best"], ["--inputIOFormats=int8:chw"]):
         assert plan_of("10", *words).performance_only
-    assert "noise" in plan_of("11", "--int8").performance_only
+    strong = plan_of("11", "--int8")
+    assert "noise" in strong.performance_only
+    assert strong.settings["edits"] == ("Q/DQ nodes with the ranges of seeded noise",)
+    assert "noise" in strong.steps[0].title
 
 
 @pytest.mark.parametrize("told", ["--calib=c.cache", "--calibData=calib"])

@@ -213,7 +213,9 @@ def test_shapes_are_filled_in_as_trtexec_does(plan_of: PlanOf) -> None:
 def test_the_three_changed_defaults_of_11_are_said(plan_of: PlanOf, row_of: RowOf) -> None:
     assert "8.6.1" in row_of("11", "--useCudaGraph").why
     fill = next(fill for fill in plan_of("11").fills if fill.what == "measuring")
-    assert fill.value == "CUDA graph off, spin wait off, copies on"
+    assert fill.value == "no CUDA graph, no spin wait, copies in each query"
+    said = plan_of("11", "--useCudaGraph", "--useSpinWait", "--noDataTransfers").fills
+    assert not any(fill.what == "measuring" for fill in said)
 
 
 def test_plugins_to_serialize_are_one_list(plan_of: PlanOf) -> None:

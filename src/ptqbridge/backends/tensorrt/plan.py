@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,7 +76,7 @@ def preview(name: str, value: object, target: Target) -> Outcome:
     others: dict[str, list[str]] = {}
     for generation, outcome in zip(versions.GENERATIONS[1:], later, strict=True):
         if outcome.verdict is not first.verdict:
-            becomes = outcome.becomes or outcome.because.replace(f"TensorRT {generation}", "it")
+            becomes = outcome.becomes or re.sub(rf"^TensorRT {generation} ", "it ", outcome.because)
             others.setdefault(f"{outcome.verdict}, {becomes}", []).append(generation)
     texts = [f"on {' and '.join(generations)}: {text}" for text, generations in others.items()]
     return replace(first, because="; ".join(text for text in (first.because, *texts) if text))
@@ -136,8 +137,8 @@ def performance_only(context: Context) -> str:
     if not context.made_up:
         return ""
     source = "one batch of seeded noise" if context.strong else "fixed ranges (2 and 4), as trtexec makes them up"
-    unseen = ", unless the model holds Q/DQ nodes, which could not be looked up" if context.has_qdq is None else ""
-    return f"INT8 from {source}: no --calibData, no --calib{unseen}"
+    unseen = " (Q/DQ nodes in the model would do, but it could not be looked into)" if context.has_qdq is None else ""
+    return f"INT8 from {source}: neither --calibData nor --calib was given{unseen}"
 
 
 def fills(context: Context, found: versions.Found) -> tuple[Filled, ...]:
@@ -146,21 +147,17 @@ def fills(context: Context, found: versions.Found) -> tuple[Filled, ...]:
     if not context.loads:
         filled += _build_fills(context)
     if context.runs and not context.request.run.time_load:
-        filled.append(
-            Filled(
-                "measuring",
-                f"CUDA graph {_on(context, 'useCudaGraph')}, spin wait {_on(context, 'useSpinWait')}, copies"
-                f" {'off' if context.gave('noDataTransfers') else 'on'}",
-                "the defaults of trtexec 8.6.1, on every version",
-            )
-        )
+        switches = {
+            "useCudaGraph": "no CUDA graph",
+            "useSpinWait": "no spin wait",
+            "noDataTransfers": "copies in each query",
+        }
+        unsaid = [text for name, text in switches.items() if not context.gave(name)]
+        if unsaid:
+            filled.append(Filled("measuring", ", ".join(unsaid), "the defaults of trtexec 8.6.1, on every version"))
     if not context.gave("device"):
         filled.append(Filled("device", "0", "trtexec's default"))
     return tuple(filled)
-
-
-def _on(context: Context, name: str) -> str:
-    return "on" if context.gave(name) else "off"
 
 
 def _build_fills(context: Context) -> Iterable[Filled]:
@@ -212,6 +209,8 @@ def _preparation(context: Context, edits: tuple[str, ...]) -> Iterable[Step]:
         writes = () if context.strong else (OWN_CACHE,)
         algorithm = calibration.algorithm or DEFAULT_ALGORITHM
         yield Step(f"calibrate with {calibration.data} ({algorithm}), on the CPU", writes=writes)
+    if context.made_up and context.strong:
+        yield Step("calibrate with one batch of seeded noise, on the CPU")
     if edits:
         yield Step(f"edit the ONNX: {'; '.join(edits)}", writes=(EDITED,))
 

@@ -11,6 +11,7 @@ PRECISION = Part("tensorrt")
 
 QDQ = "Q/DQ nodes from our calibration"
 QDQ_CACHE = "Q/DQ nodes with the scales of the calibration cache"
+QDQ_NOISE = "Q/DQ nodes with the ranges of seeded noise"
 CAST = "Cast to {} where values fit"
 STRICT = "--strict: no --calib, --calibData or Q/DQ nodes tell the INT8 ranges, so they would be made up"
 
@@ -43,6 +44,8 @@ def int8(value: bool, context: Context) -> Outcome:
 
 
 def _qdq(context: Context) -> str:
+    if context.made_up:
+        return QDQ_NOISE
     return QDQ_CACHE if context.request.build.calibration.cache else QDQ
 
 

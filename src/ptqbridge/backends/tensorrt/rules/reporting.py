@@ -61,18 +61,18 @@ def _profile(context: Context) -> Outcome:
     return call(*PROFILER, because="no summary of a profiled run, as in trtexec; --separateProfileRun adds one")
 
 
-def _inspect(form: str) -> Outcome:
+def _inspect(form: str, context: Context) -> Outcome:
     return call(
         "inspector = engine.create_engine_inspector()",
         f"inspector.get_engine_information(trt.LayerInformationFormat.{form})",
-        because=DETAIL,
+        because="" if "detailed" in context.values("profilingVerbosity") else DETAIL,
     )
 
 
 @REPORTING.rule("dumpLayerInfo")
 def dump_layers(value: bool, context: Context) -> Outcome:
     """TensorRT's own text."""
-    return _inspect("ONELINE")
+    return _inspect("ONELINE", context)
 
 
 @REPORTING.rule("dumpOptimizationProfile")
@@ -104,7 +104,7 @@ def export_profile(path: str, context: Context) -> Outcome:
 @REPORTING.rule("exportLayerInfo")
 def export_layers(path: str, context: Context) -> Outcome:
     """TensorRT's own JSON."""
-    return _inspect("JSON")
+    return _inspect("JSON", context)
 
 
 @REPORTING.rule("device")
