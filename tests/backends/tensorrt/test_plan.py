@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+import ptqbridge
 from ptqbridge.backends.tensorrt.plan import plan as plan_now
 from ptqbridge.backends.tensorrt.plan import preview
 from ptqbridge.plan import Plan, Request, Target
@@ -252,7 +254,8 @@ def test_planning_imports_nothing_heavy() -> None:
         "heavy = ('numpy', 'onnx', 'onnxruntime', 'tensorrt', 'pycuda', 'click', 'yaml')\n"
         "print([name for name in heavy if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    env = {**os.environ, "PYTHONPATH": str(Path(ptqbridge.__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert done.stdout.strip() == "[]"
 
 
