@@ -129,3 +129,12 @@ def test_sdist_holds_no_junk(root: Path, built: Path) -> None:
     assert not [
         name for name in names if re.search(r"__pycache__|\.pyc$|\.(ruff|mypy|pytest)_cache|\.hypothesis", name)
     ]
+
+
+def test_onnx_runtime_does_not_report_usage() -> None:
+    import os
+
+    import ptqbridge
+
+    assert ptqbridge.__version__
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"

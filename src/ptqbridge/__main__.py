@@ -12,9 +12,9 @@ def main() -> None:
 
         print(f"ptqbridge {__version__}")
         return
-    from ptqbridge.cli import run
+    from ptqbridge.cli import main as call
 
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(call(sys.argv[1:]))
 
 
 if __name__ == "__main__":

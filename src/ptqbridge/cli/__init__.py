@@ -77,7 +77,7 @@ def _help_without_command() -> None:
         click.echo(context.get_help())
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run one command line and return the exit status. Expected failures are one line on stderr, no traceback."""
     try:
         status = GROUP.main(list(argv), prog_name="ptqbridge", standalone_mode=False)
@@ -106,7 +106,8 @@ def _fail(argv: Sequence[str], error: Exception, message: str, hint: str, status
     if "--json" in argv:
         import json
 
-        print(json.dumps({"ok": False, "error": message, "hint": hint, "exit_status": status}, ensure_ascii=False))
+        record = {"ok": False, "error": message, "hint": hint, "exit_status": status}
+        print(json.dumps({**record, "difference": getattr(error, "difference", "")}, ensure_ascii=False))
         return status
     print(f"ptqbridge: error: {message}", file=sys.stderr)
     if hint:

@@ -304,8 +304,13 @@ def optimised(proto: onnx.ModelProto, level: str) -> tuple[onnx.ModelProto, str]
         if not isinstance(source, bytes):
             return _copy(proto), "kept as it is: too large for ONNX Runtime to write back"
         options.optimized_model_filepath = str(written)
-        with runtime_errors("the model: ONNX Runtime cannot optimise it"):
-            onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        try:
+            with runtime_errors("the model: ONNX Runtime cannot optimise it"):
+                onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except InputError as error:
+            if "serialization failed" not in error.message:
+                raise
+            raise InputError(f"cannot write the optimised graph to {folder}: the disk may be full") from None
         return onnx.load(written), ""
 
 
