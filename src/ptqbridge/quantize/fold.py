@@ -111,7 +111,7 @@ def _evaluate(
 
 
 def fold_batch_norm(model: onnx.ModelProto) -> str:
-    """Fold BatchNormalization into the Conv before it (in place), computed in float64.
+    """Fold BatchNormalization into the Conv before it (in place); its factors are computed in float64.
 
     y = gamma * (conv(x) + b - mean) / sqrt(var + epsilon) + beta, so W' = W * f and b' = (b - mean) * f + beta with
     f = gamma / sqrt(var + epsilon) per output channel. The Conv takes over the name of the normalized tensor.
@@ -132,16 +132,18 @@ def fold_batch_norm(model: onnx.ModelProto) -> str:
         gamma, beta, mean, variance = (index.array(name).astype(np.float64) for name in node.input[1:5])
         with np.errstate(all="ignore"):
             factor = gamma / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
-        weight = index.array(conv.input[1]).astype(np.float64)
+        weight = index.array(conv.input[1])
         bias = index.array(conv.input[2]).astype(np.float64) if len(conv.input) > 2 and conv.input[2] else 0.0
         with np.errstate(all="ignore"):
-            folded = (weight * factor.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
+            folded = weight * factor.astype(np.float32).reshape(-1, *[1] * (weight.ndim - 1))
             shifted = ((bias - mean) * factor + beta).astype(np.float32)
         if not (np.isfinite(folded).all() and np.isfinite(shifted).all()):
             continue
         names = [new_name(f"{conv.output[0]}_{part}", taken) for part in ("weight", "bias")]
         for name, value in zip(names, (folded, shifted), strict=True):
-            model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+            # Filled in place: a finished tensor would be copied once more.
+            tensor = model.graph.initializer.add(name=name, data_type=onnx.TensorProto.FLOAT, dims=value.shape)
+            tensor.raw_data = value.tobytes()
         del conv.input[1:]
         conv.input.extend(names)
         conv.output[0] = node.output[0]
