@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptqbridge.backends.horizon.context import Context, normalisation, safe
+from ptqbridge.backends.horizon.context import Context, data_types, normalisation, safe
 from ptqbridge.backends.horizon.lookup import Network
 from ptqbridge.backends.horizon.marches import MARCHES
 from ptqbridge.plan import Request
@@ -84,3 +84,17 @@ def test_a_float_input_format_keeps_normalisation_out_of_the_model(ask: Callable
     assert Context(MARCHES["bayes"], ask("--onnx=m.onnx --mean=1")).image
     assert not Context(MARCHES["bayes"], ask("--onnx=m.onnx --mean=1 --inputIOFormats=fp32:chw")).image
     assert not Context(MARCHES["bayes"], ask("--onnx=m.onnx --color=bgr")).image
+
+
+def test_only_a_picture_is_normalised_by_the_tool(ask: Callable[..., Request]) -> None:
+    request = ask("--onnx=m.onnx --mean=1")
+    table = Network((TensorSpec("x", "float32", (1, 10)),), frozenset(), 11, 6)
+    assert not Context(MARCHES["bayes"], request, network=table).image
+    picture = Network((TensorSpec("x", "float32", (1, 3, 8, 8)),), frozenset(), 11, 6)
+    assert Context(MARCHES["bayes"], request, network=picture).image
+
+
+def test_element_types_of_sample_files() -> None:
+    inputs = tuple(TensorSpec(kind, kind, (1,)) for kind in ("float32", "int32", "int64", "float16"))
+    assert data_types(Network(inputs, frozenset(), 11, 6)) == "float32;int32;float32;float32"
+    assert data_types(None) == "float32"

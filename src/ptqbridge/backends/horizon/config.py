@@ -123,14 +123,7 @@ def _spread(yaml: dict[str, Any], inputs: tuple[TensorSpec, ...], context: Conte
         path = f"input_parameters.{key}"
         if path in yaml and ";" not in str(yaml[path]):
             own = str(yaml[path])
-            yaml[path] = ";".join(own if _is_image(spec, context) else others.get(key, own) for spec in inputs)
-
-
-def _is_image(spec: TensorSpec, context: Context) -> bool:
-    """Rank 4 with three channels, or one when the model was trained on gray pictures."""
-    axis = 1 if context.layout == "nchw" else 3
-    channels = 1 if context.color == "gray" else 3
-    return len(spec.shape) == 4 and spec.shape[axis] == channels
+            yaml[path] = ";".join(own if context.is_picture(spec) else others.get(key, own) for spec in inputs)
 
 
 def render(settings: Settings) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from ptqbridge.backends.horizon.lookup import Network
 from ptqbridge.backends.horizon.marches import March
 from ptqbridge.plan import Request
-from ptqbridge.spec import Preprocess
+from ptqbridge.spec import Preprocess, TensorSpec
 
 CALIBRATION_FOLDER = "calibration_data"
 PRODUCT_FOLDER = "model_output"
@@ -71,10 +71,17 @@ class Context:
     def image(self) -> bool:
         """Whether the tool inserts the normalisation, so that the built model takes pixels.
 
-        An explicit float input format keeps the model's own input; the samples are then normalised beforehand.
+        An explicit float input format, or a model that takes no pictures, keeps the model's own input; the samples
+        are then normalised beforehand.
         """
         float_input = any(entry.dtype == "fp32" for entry in self.request.build.input_formats)
-        return self.request.gave("mean", "std", "scale") and not float_input
+        pictures = self.network is None or any(map(self.is_picture, self.network.inputs))
+        return self.request.gave("mean", "std", "scale") and pictures and not float_input
+
+    def is_picture(self, spec: TensorSpec) -> bool:
+        """Rank 4 with three channels, or one when the model was trained on gray pictures."""
+        axis = 1 if self.layout == "nchw" else 3
+        return len(spec.shape) == 4 and spec.shape[axis] == (1 if self.color == "gray" else 3)
 
     def value(self, name: str, default: Any = None) -> Any:
         """The value of an option the user gave, else ``default``."""
@@ -97,6 +104,15 @@ class Context:
         """One folder per input, joined as the YAML wants it."""
         names = [safe(spec.name) for spec in self.network.inputs] if self.network else ["<input>"]
         return ";".join(f"./{CALIBRATION_FOLDER}/{name}" for name in names)
+
+
+_DATA_TYPES = ("float32", "uint8", "int32", "int16", "int8")
+
+
+def data_types(network: Network | None) -> str:
+    """hb_mapper's element type of each input's sample files; a type it does not know is written as float32."""
+    kinds = [spec.dtype for spec in network.inputs] if network else ["float32"]
+    return ";".join(kind if kind in _DATA_TYPES else "float32" for kind in kinds)
 
 
 def safe(name: str) -> str:

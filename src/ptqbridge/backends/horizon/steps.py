@@ -64,7 +64,7 @@ def board_steps(settings: Settings, context: Context) -> tuple[tuple[Step, ...],
     if not {"frame_count", "perf_time", "perf_time_in_seconds"} & set(perf):
         name, value, why = _default_length(context)
         perf[name] = value
-        filled = (Filled(flag(name, value), str(value), why),)
+        filled = (Filled(f"--{name}", str(value), why),)
     steps = []
     if settings.switches.get("separate") and "profile_path" in perf:
         plain = {name: value for name, value in perf.items() if name != "profile_path"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ptqbridge.backends.horizon.context import Context, normalisation
+from ptqbridge.backends.horizon.context import Context, data_types, normalisation
 from ptqbridge.backends.horizon.rules.book import APPROXIMATE, EXACT, RULES, carry, numbers
 from ptqbridge.rulebook import Outcome, ignored, refused
 
@@ -34,9 +34,9 @@ def calibration_data(path: str, context: Context) -> Outcome:
     yaml = {"calibration_parameters.cal_data_dir": context.calibration_folders}
     if context.march.journey6:
         return carry(EXACT, "one .npy per sample and input, as the float model wants it", yaml=yaml)
-    yaml["calibration_parameters.cal_data_type"] = "float32"
+    yaml["calibration_parameters.cal_data_type"] = data_types(context.network)
     what = "pixels before mean and scale, which the tool applies" if context.image else "as the float model wants it"
-    return carry(EXACT, f"one raw float32 file per sample and input, {what}", yaml=yaml)
+    return carry(EXACT, f"one raw file per sample and input, {what}", yaml=yaml)
 
 
 _METHODS = {"max": "max", "percentile": "max", "entropy2": "kl"}

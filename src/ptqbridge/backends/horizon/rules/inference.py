@@ -113,7 +113,7 @@ def streams(count: int, context: Context) -> Outcome:
 RULES.always("exposeDMA", outcome=ignored("CPU and BPU share one memory: there are no copies to overlap"))
 RULES.always("noDataTransfers", outcome=implied("CPU and BPU share one memory: no copy is ever timed"))
 RULES.always("includeDataTransfers", outcome=ignored("CPU and BPU share one memory: there are no copies to time"))
-RULES.always("useManagedMemory", outcome=implied("CPU and BPU share one memory"))
+RULES.always("useManagedMemory", outcome=ignored("CPU and BPU share one memory anyway"))
 RULES.always("useSpinWait", outcome=ignored("how the board's tool waits cannot be chosen"))
 RULES.always("noSpinWait", outcome=ignored("how the board's tool waits cannot be chosen"))
 RULES.always(
