@@ -79,6 +79,7 @@ def open_session(observation: Observation) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.enable_mem_pattern = False  # a block for all activations per run costs memory, and brings no speed here
     with session_model(observation.proto) as model:
         if isinstance(model, bytes):
             model += observation.patch
