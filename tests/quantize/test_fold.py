@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper, parser
 
-from ptqbridge.quantize.fold import fold_batch_norm, fold_constants, inline_constants
+from ptqbridge.quantize.fold import fold_constants, fold_into_conv, inline_constants
 
 RANDOM = np.random.default_rng(3)
 
@@ -56,7 +56,7 @@ def conv_norm(bias: bool = True, groups: int = 1) -> dict[str, np.ndarray]:
 def test_batch_norm_goes_into_conv(body: str) -> None:
     proto = model(body, **conv_norm(bias="b)" in body))
     expected = run(proto)[0]
-    assert fold_batch_norm(proto) == "1 BatchNormalization folded into the Conv before"
+    assert fold_into_conv(proto) == "1 BatchNormalization folded into the Conv before"
     assert "BatchNormalization" not in kinds(proto)
     assert {tensor.name for tensor in proto.graph.initializer} == {"t_weight", "t_bias"}
     np.testing.assert_allclose(run(proto)[0], expected, rtol=1e-4, atol=1e-5)
@@ -65,7 +65,7 @@ def test_batch_norm_goes_into_conv(body: str) -> None:
 def test_depthwise() -> None:
     proto = model("t = Conv<group = 3>(x, w, b) y = BatchNormalization(t, s, o, m, v)", **conv_norm(groups=3))
     expected = run(proto)[0]
-    fold_batch_norm(proto)
+    fold_into_conv(proto)
     assert kinds(proto) == ["Conv"]
     np.testing.assert_allclose(run(proto)[0], expected, rtol=1e-4, atol=1e-5)
 
@@ -82,15 +82,53 @@ def test_depthwise() -> None:
 def test_not_folded(body: str, output: str) -> None:
     proto = model(body, output, **conv_norm())
     before = proto.SerializeToString()
-    assert fold_batch_norm(proto) == ""
+    assert fold_into_conv(proto) == ""
     assert proto.SerializeToString() == before
+
+
+@pytest.mark.parametrize(
+    ("body", "k"),
+    [
+        ("t = Conv(x, w, b) y = Add(t, k)", np.arange(6.0).reshape(6, 1, 1)),
+        ("t = Conv(x, w) y = Add(k, t)", np.arange(6.0).reshape(1, 6, 1, 1)),
+        ("t = Conv(x, w, b) y = Sub(t, k)", np.float32(3)),
+        ("t = Conv(x, w, b) y = Sub(k, t)", np.arange(6.0).reshape(6, 1, 1)),
+        ("t = Conv(x, w, b) u = Mul(t, k) y = Div(u, s1)", np.arange(6.0).reshape(6, 1, 1)),
+        ("t = Conv(x, w) u = BatchNormalization(t, s, o, m, v) z = Mul(u, k) y = Add(z, s1)", np.full(1, 2.0)),
+    ],
+)
+def test_scales_and_shifts_go_into_conv(body: str, k: np.ndarray) -> None:
+    proto = model(body, **conv_norm(), k=k.astype(np.float32), s1=np.array([[[0.7]]], np.float32))
+    expected = run(proto)[0]
+    assert fold_into_conv(proto).endswith("folded into the Conv before")
+    assert kinds(proto) == ["Conv"]
+    np.testing.assert_allclose(run(proto)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("body", "k"),
+    [
+        ("t = Conv(x, w, b) y = Div(k, t)", np.float32(3)),
+        ("t = Conv(x, w, b) y = Add(t, k)", np.ones(4)),  # along the width
+        ("t = Conv(x, w, b) y = Add(t, k)", np.ones((1, 6, 4, 4))),
+        ("t = Conv(x, w, b) y = Mul(t, k)", np.ones((2, 1, 6, 1, 1))),
+        ("t = Conv(x, w, b) y = Mul(t, t)", np.ones(1)),
+        ("t = Conv(x, w, b) r = Relu(t) y = Mul(r, k)", np.ones(1)),
+        ("t = Conv(x, w, b) y = Mul(t, k)", np.float32(np.inf)),
+    ],
+)
+def test_what_is_no_scale_or_shift_stays(body: str, k: np.ndarray) -> None:
+    proto = model(body, "float[a,b,c,d] y" if np.ndim(k) < 5 else "float[a,b,c,d,e] y", **conv_norm(), k=np.float32(k))
+    count = len(proto.graph.node)
+    assert fold_into_conv(proto) == ""
+    assert len(proto.graph.node) == count
 
 
 def test_infinite_factor_is_not_folded() -> None:
     constants = conv_norm()
     constants["v"][2] = -1.0
     proto = model("t = Conv(x, w, b) y = BatchNormalization(t, s, o, m, v)", **constants)
-    assert fold_batch_norm(proto) == ""
+    assert fold_into_conv(proto) == ""
 
 
 def test_shared_weight_is_kept_for_the_other() -> None:
@@ -98,7 +136,7 @@ def test_shared_weight_is_kept_for_the_other() -> None:
         "t = Conv(x, w, b) u = BatchNormalization(t, s, o, m, v) z = Conv(x, w, b) y = Add(u, z)", **conv_norm()
     )
     expected = run(proto)[0]
-    assert fold_batch_norm(proto)
+    assert fold_into_conv(proto)
     assert kinds(proto) == ["Conv", "Conv", "Add"]
     np.testing.assert_allclose(run(proto)[0], expected, rtol=1e-4, atol=1e-5)
 

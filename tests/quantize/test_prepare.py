@@ -98,11 +98,11 @@ def test_wrong_folding_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
                 tensor.raw_data = (numpy_helper.to_array(tensor) * 2).tobytes()
         return "folded wrongly"
 
-    monkeypatch.setattr(module, "fold_batch_norm", wrong)
+    monkeypatch.setattr(module, "fold_into_conv", wrong)
     proto = conv_norm()
     assert "folded wrongly" in prepare(proto).notes
     prepared = prepare(proto, {"x": X})
-    assert prepared.notes[-1] == "BatchNormalization not folded: the outputs would have changed"
+    assert prepared.notes[-1] == "nothing folded into Conv: the outputs would have changed"
     assert "folded wrongly" not in prepared.notes
     np.testing.assert_allclose(run(prepared.proto), run(proto), rtol=1e-5, atol=1e-6)
 
@@ -120,3 +120,9 @@ def test_type_of_outputs_counts() -> None:
     assert not module._close([np.zeros(2, np.float32)], [np.zeros(3, np.float32)])
     assert module._close([np.array([np.nan, 100.0])], [np.array([np.nan, 100.9])])
     assert not module._close([np.array([1.0, 100.0])], [np.array([1.0, 101.1])])
+
+
+def test_sample_that_does_not_fit() -> None:
+    with pytest.raises(InputError, match="cannot run the float model on the first sample") as caught:
+        prepare(conv_norm(), {"x": X[:, :2]})
+    assert "\n" not in caught.value.message

@@ -1,7 +1,8 @@
-"""Folding on a float model, in place: Constant nodes, arithmetic on constants, BatchNormalization into Conv."""
+"""Folding on a float model, in place: Constant nodes, arithmetic on constants, scales and shifts into Conv."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from ptqbridge.quantize.graph import GraphIndex, all_names, attribute, new_name
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    Float64 = npt.NDArray[np.float64]
 
 _RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 _FOLD_LIMIT = 1 << 16  # bytes: a larger result is only stored when it is no larger than what it is made from
@@ -110,48 +113,100 @@ def _evaluate(
         return None
 
 
-def fold_batch_norm(model: onnx.ModelProto) -> str:
-    """Fold BatchNormalization into the Conv before it (in place); its factors are computed in float64.
+def fold_into_conv(model: onnx.ModelProto) -> str:
+    """Fold what scales or shifts the channels of a Conv's result into its weights (in place).
 
-    y = gamma * (conv(x) + b - mean) / sqrt(var + epsilon) + beta, so W' = W * f and b' = (b - mean) * f + beta with
-    f = gamma / sqrt(var + epsilon) per output channel. The Conv takes over the name of the normalized tensor.
+    That is BatchNormalization and Add, Sub, Mul, Div with a constant per channel: y = conv(x) * f + s, so W' = W * f
+    and b' = b * f + s. Factors are computed in float64. The Conv takes over the name of the last tensor.
     """
     index = GraphIndex(model)
     taken = all_names(model)
-    gone: set[str] = set()
-    for node in index.nodes:
-        if node.op_type != "BatchNormalization" or attribute(node, "training_mode", 0) or len(node.output) > 1:
+    folded: list[onnx.NodeProto] = []
+    for conv in index.nodes:
+        if conv.op_type != "Conv" or not all(index.is_float_constant(name) for name in conv.input[1:] if name):
             continue
-        position = index.maker.get(node.input[0])
-        conv = index.nodes[position] if position is not None else None
-        if conv is None or conv.op_type != "Conv" or index.only_reader(node.input[0]) is None:
+        chain, factor, shift = _channel_chain(index, conv)
+        if not chain:
             continue
-        parameters = [conv.input[1], *node.input[1:5], *conv.input[2:3]]
-        if not all(index.is_float_constant(name) for name in parameters if name):
-            continue
-        gamma, beta, mean, variance = (index.array(name).astype(np.float64) for name in node.input[1:5])
-        with np.errstate(all="ignore"):
-            factor = gamma / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
-        weight = index.array(conv.input[1])
+        weight = np.asarray(index.array(conv.input[1]), np.float32)
         bias = index.array(conv.input[2]).astype(np.float64) if len(conv.input) > 2 and conv.input[2] else 0.0
         with np.errstate(all="ignore"):
-            folded = weight * factor.astype(np.float32).reshape(-1, *[1] * (weight.ndim - 1))
-            shifted = ((bias - mean) * factor + beta).astype(np.float32)
-        if not (np.isfinite(folded).all() and np.isfinite(shifted).all()):
+            new_weight = weight * factor.astype(np.float32).reshape(-1, *[1] * (weight.ndim - 1))
+            new_bias = (bias * factor + shift).astype(np.float32)
+        if not (np.isfinite(new_weight).all() and np.isfinite(new_bias).all()):
             continue
         names = [new_name(f"{conv.output[0]}_{part}", taken) for part in ("weight", "bias")]
-        for name, value in zip(names, (folded, shifted), strict=True):
+        for name, value in zip(names, (new_weight, new_bias), strict=True):
             # Filled in place: a finished tensor would be copied once more.
             tensor = model.graph.initializer.add(name=name, data_type=onnx.TensorProto.FLOAT, dims=value.shape)
             tensor.raw_data = value.tobytes()
         del conv.input[1:]
         conv.input.extend(names)
-        conv.output[0] = node.output[0]
-        gone.add(node.name)
-    if not gone:
+        conv.output[0] = chain[-1].output[0]
+        folded.extend(chain)
+    if not folded:
         return ""
+    gone = {node.name for node in folded}
     _replace_nodes(model, [node for node in model.graph.node if node.name not in gone])
-    return f"{len(gone)} BatchNormalization folded into the Conv before"
+    counts = Counter(node.op_type for node in folded)
+    return f"{', '.join(f'{count} {op}' for op, count in counts.items())} folded into the Conv before"
+
+
+def _channel_chain(index: GraphIndex, conv: onnx.NodeProto) -> tuple[list[onnx.NodeProto], Float64, Float64]:
+    """The nodes after ``conv`` that only scale and shift its channels; together they do x * factor + shift."""
+    dims = index.constants[conv.input[1]].dims
+    factor, shift = np.ones(dims[0]), np.zeros(dims[0])
+    chain: list[onnx.NodeProto] = []
+    name = conv.output[0]
+    while (position := index.only_reader(name)) is not None:
+        node = index.nodes[position]
+        with np.errstate(all="ignore"):
+            change = _scale_and_shift(index, node, name, dims[0], len(dims))
+            if change is None:
+                break
+            factor, shift = factor * change[0], shift * change[0] + change[1]
+        chain.append(node)
+        name = node.output[0]
+    return chain, factor, shift
+
+
+def _scale_and_shift(
+    index: GraphIndex, node: onnx.NodeProto, name: str, channels: int, rank: int
+) -> tuple[Float64 | float, Float64 | float] | None:
+    """(f, s) when ``node`` computes ``name * f + s`` with constants per channel, else None."""
+    if node.domain not in ("", "ai.onnx"):
+        return None
+    if node.op_type == "BatchNormalization":
+        if attribute(node, "training_mode", 0) or len(node.output) > 1 or node.input[0] != name:
+            return None
+        if not all(index.is_float_constant(item) for item in node.input[1:5]):
+            return None
+        gamma, beta, mean, variance = (index.array(item).astype(np.float64) for item in node.input[1:5])
+        factor = gamma / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
+        return factor, beta - mean * factor
+    if node.op_type not in ("Add", "Sub", "Mul", "Div") or node.input[0] == node.input[1]:
+        return None
+    first = node.input[0] == name
+    constant = _per_channel(index, node.input[1 if first else 0], channels, rank)
+    if constant is None or (node.op_type == "Div" and not first):
+        return None
+    if node.op_type == "Sub":
+        return (1.0, -constant) if first else (-1.0, constant)
+    if node.op_type == "Add":
+        return 1.0, constant
+    return (constant, 0.0) if node.op_type == "Mul" else (1.0 / constant, 0.0)
+
+
+def _per_channel(index: GraphIndex, name: str, channels: int, rank: int) -> Float64 | None:
+    """The constant ``name`` as one value per channel (axis 1), or None when it varies along another axis."""
+    if not index.is_float_constant(name):
+        return None
+    value = index.array(name).astype(np.float64)
+    shape = (1,) * (rank - value.ndim) + value.shape
+    if len(shape) > rank or shape[1] not in (1, channels) or value.size != shape[1]:
+        return None
+    result: Float64 = np.broadcast_to(value.reshape(-1), (channels,))
+    return result
 
 
 def _replace_nodes(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:

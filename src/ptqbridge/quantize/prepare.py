@@ -1,8 +1,8 @@
 """Brings a float model into the form that calibration and Q/DQ insertion expect, without changing what it computes.
 
 The opset is raised to 13, constants become initializers, nodes that only depend on constants are computed,
-BatchNormalization goes into the Conv before it, every node gets a name of its own. Both calibration and quantization
-work on the result, so that the names of observed tensors match.
+BatchNormalization and its like go into the Conv before them, every node gets a name of its own. Both calibration and
+quantization work on the result, so that the names of observed tensors match.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import onnx
 from ptqbridge.errors import InputError
 from ptqbridge.model.save import session_model
 from ptqbridge.model.walk import all_graphs
-from ptqbridge.quantize.fold import fold_batch_norm, fold_constants, inline_constants
+from ptqbridge.quantize.fold import fold_constants, fold_into_conv, inline_constants
 from ptqbridge.quantize.graph import in_order, new_name
 from ptqbridge.quantize.opset import TARGET, CannotRaise, raise_opset
 
@@ -42,22 +42,28 @@ def prepare(proto: onnx.ModelProto, sample: Mapping[str, npt.NDArray[Any]] | Non
     With ``sample`` (input name -> array) both models are run on it; a step after which the outputs differ by more
     than 1 % of their largest value is left out, and the notes say so.
 
-    Raises InputError for a model that is quantized already.
+    Raises InputError for a model that is quantized already, and for one that ONNX Runtime cannot run on ``sample``.
     """
     refuse_quantized(proto)
-    expected = None if sample is None else _run(proto, sample)
+    expected = None
+    if sample is not None:
+        try:
+            expected = _run(proto, sample)
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"ONNX Runtime cannot run the float model on the first sample: {reason}") from error
     always = (_sort, _unlist_initializers, _name_nodes, inline_constants)
     attempts = (
-        ((raise_opset, fold_constants, fold_batch_norm), ""),
-        ((raise_opset, fold_constants), "BatchNormalization not folded: the outputs would have changed"),
-        ((fold_constants, fold_batch_norm), "opset not raised: the outputs would have changed"),
+        ((raise_opset, fold_constants, fold_into_conv), ""),
+        ((raise_opset, fold_constants), "nothing folded into Conv: the outputs would have changed"),
+        ((fold_constants, fold_into_conv), "opset not raised: the outputs would have changed"),
         ((), "nothing folded, opset not raised: the outputs would have changed"),
     )
     for steps, warning in attempts:  # noqa: B007 - used after the loop
         model = onnx.ModelProto()
         model.CopyFrom(proto)
         notes = [_step(step, model) for step in (*always, *steps)]
-        if expected is None or sample is None or not steps or _close(expected, _run(model, sample)):
+        if expected is None or sample is None or not steps or _same(model, sample, expected):
             break
     return Prepared(model, tuple(note for note in (*notes, warning) if note))
 
@@ -78,6 +84,13 @@ def _run(model: onnx.ModelProto, sample: Mapping[str, npt.NDArray[Any]]) -> list
         session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     values: list[npt.NDArray[Any]] = session.run(None, dict(sample))
     return values
+
+
+def _same(model: onnx.ModelProto, sample: Mapping[str, npt.NDArray[Any]], expected: list[npt.NDArray[Any]]) -> bool:
+    try:
+        return _close(expected, _run(model, sample))
+    except Exception:  # a step that makes the model unusable is a step to take back
+        return False
 
 
 def _close(expected: list[npt.NDArray[Any]], found: list[npt.NDArray[Any]]) -> bool:
