@@ -43,7 +43,7 @@ def write_plan(invocation: Invocation, plan: Plan, folder: str) -> list[str]:
     """Write plan.json and the plan's files into ``folder`` (made if missing); returns the paths written."""
     from ptqbridge.report.record import plan_record
 
-    record = json.dumps(plan_record(invocation, plan), ensure_ascii=False, indent=1) + "\n"
+    record = json.dumps(plan_record(invocation.argv, invocation.options, plan), ensure_ascii=False, indent=1) + "\n"
     return [write_into(folder, name, text) for name, text in {"plan.json": record, **plan.files}.items()]
 
 

@@ -67,9 +67,6 @@ class Backend(Protocol):
     def run(self, plan: Plan, artifact: str, *, say: Callable[[str], None]) -> RunOutcome:
         """Run and time an artifact."""
 
-    def check_artifact(self, plan: Plan, artifact: str) -> None:
-        """Load an artifact without running it. Raises InputError when it is broken."""
-
     def device_info(self, plan: Plan) -> Mapping[str, object]:
         """What computes, for the log. Raises ToolchainMissing when it is not there."""
 

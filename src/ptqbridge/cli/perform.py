@@ -75,19 +75,11 @@ def _perform(invocation: Invocation, plan: Plan, backend: Backend, log: TrtLog) 
     with _artifact(plan, backend, log.info) as (path, built):
         if built is not None:
             _say_built(built, log)
-        outcome = None
-        if plan.run.skip:
-            if not built:
-                backend.check_artifact(plan, path)
-            log.info("Skipped inference phase since --skipInference is added.")
-        else:
-            outcome = backend.run(plan, path, say=log.info)
-            log.warning(*outcome.warnings)
-            present(outcome, plan.run.reports, log)
-            export(outcome, plan.run.reports)
-    record = result_record(
-        plan, build=built.to_dict() if built else None, run=outcome.to_dict() if outcome is not None else None
-    )
+        outcome = backend.run(plan, path, say=log.info)
+        present(outcome, plan.run.reports, log)
+        for unwritten in export(outcome, plan.run.reports):
+            log.warning(f"{unwritten} was not written: this run has no content for it")
+    record = result_record(plan, build=built.to_dict() if built else None, run=outcome.to_dict())
     if folder:
         write_into(folder, "result.json", json.dumps(record, ensure_ascii=False, indent=1) + "\n")
     return record

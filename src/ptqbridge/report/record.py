@@ -5,28 +5,29 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
 import ptqbridge
-from ptqbridge.invocation import Invocation
 from ptqbridge.options.effective import changed
+from ptqbridge.options.given import GivenOptions
 from ptqbridge.plan import Plan
 from ptqbridge.report import mapping
 
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "pillow", "tensorrt", "pycuda")
 
 
-def plan_record(invocation: Invocation, plan: Plan) -> dict[str, Any]:
+def plan_record(argv: Sequence[str], options: GivenOptions, plan: Plan) -> dict[str, Any]:
     """The content of plan.json: command line, spec, verdicts, versions, and hashes of the files named."""
     return {
         "ptqbridge": ptqbridge.__version__,
-        "argv": list(invocation.argv),
-        "sources": {item.option.name: item.source for item in invocation.options},
+        "argv": list(argv),
+        "sources": {item.option.name: item.source for item in options},
         "spec": mapping.plain({"build": plan.build, "run": plan.run}),
-        "effective": changed(invocation.options),
-        "differences": [{"row": item.row, "option": item.option} for item in invocation.options.deviations],
-        "warnings": list(invocation.options.warnings),
+        "effective": changed(options),
+        "differences": [{"row": item.row, "option": item.option} for item in options.deviations],
+        "warnings": list(options.warnings),
         "plan": mapping.to_dict(plan),
         "versions": versions(),
         "sha256": _hashes(plan),

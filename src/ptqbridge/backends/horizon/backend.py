@@ -39,10 +39,6 @@ class HorizonBackend:
         """Raises ToolchainMissing: see ``run.py``."""
         self._no_board(plan)
 
-    def check_artifact(self, plan: Plan, artifact: str) -> None:
-        """Raises ToolchainMissing: only the board's tool can load a product."""
-        self._no_board(plan)
-
     def device_info(self, plan: Plan) -> Mapping[str, object]:
         """The BPU the artifact is for, as far as its march tells."""
         march = MARCHES[plan.target.name]

@@ -41,12 +41,6 @@ class OnnxRuntimeBackend:
 
         return run(artifact, plan.run, level=plan.settings["choices"].level, say=say)
 
-    def check_artifact(self, plan: Plan, artifact: str) -> None:
-        """Load an artifact without running it. Raises InputError when it is broken."""
-        from ptqbridge.backends.onnxruntime.session import SessionPolicy, open_session
-
-        open_session(artifact, SessionPolicy(1, None, "basic"))
-
     def device_info(self, plan: Plan) -> Mapping[str, object]:
         """The processor, for the log."""
         from ptqbridge.backends.onnxruntime.device import cpu_info

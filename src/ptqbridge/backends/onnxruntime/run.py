@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     Tensors = dict[str, NDArray[Any]]
 
 Say = Callable[[str], None]
+STAMP = "ptqbridge.performance_only"
+"""The artifact's property that says why its accuracy is meaningless."""
 
 
 def run(artifact: str, spec: RunSpec, *, level: str = "all", say: Say = lambda text: None) -> Outcome:
@@ -53,7 +55,14 @@ def run(artifact: str, spec: RunSpec, *, level: str = "all", say: Say = lambda t
     load_s = (time.perf_counter_ns() - start) * 1e-9
     say(f"Engine loaded in {load_s:.6g} sec.")
     job = _Job(artifact, spec, policy, session, inputs, say)
-    outcome = Outcome(artifact, load_s=load_s, device=cpu_info(), policy=job.effective_policy(), skipped=spec.skip)
+    outcome = Outcome(
+        artifact,
+        load_s=load_s,
+        device=cpu_info(),
+        policy=job.effective_policy(),
+        skipped=spec.skip,
+        warnings=tuple(f"performance only: {reason}" for reason in [job.metadata.get(STAMP)] if reason),
+    )
     if spec.skip:
         return replace(outcome, layer_info=job.layer_info() if job.wants_layers else None)
     if spec.time_load:
@@ -87,7 +96,7 @@ class _Job:
         """Run, and profile if asked: in the same run, or in a second one with ``separate_profile_run``."""
         arrays, warnings = self._arrays(self.say)
         info = self.layer_info(arrays) if self.wants_layers else None
-        outcome = replace(outcome, inputs=arrays, layer_info=info, warnings=tuple(warnings))
+        outcome = replace(outcome, inputs=arrays, layer_info=info, warnings=(*outcome.warnings, *warnings))
         if self._loop().endless:
             self.say(ENDLESS_WARNING)
         wants_profile = self.spec.reports.wants_profile

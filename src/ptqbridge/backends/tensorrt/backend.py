@@ -38,10 +38,6 @@ class TensorRTBackend:
         """Raises ToolchainMissing: see ``run.py``."""
         require()
 
-    def check_artifact(self, plan: Plan, artifact: str) -> None:
-        """Raises ToolchainMissing: only TensorRT itself can load an engine."""
-        require()
-
     def device_info(self, plan: Plan) -> Mapping[str, object]:
         """Raises ToolchainMissing: see ``run.py``."""
         require()
