@@ -43,8 +43,10 @@ format:  ## let ruff mend what it can
 	@$(ENV_PYTHON) && "$$py" -m ruff check --fix . && "$$py" -m ruff format .
 
 docs:  ## write the generated pages anew
-	@$(ENV_PYTHON) && "$$py" -m ptqbridge flags --all --format markdown > docs/options.md.new && \
-	mv docs/options.md.new docs/options.md || { rm -f docs/options.md.new; exit 1; }
+	@$(ENV_PYTHON) && trap 'rm -f docs/*.md.new' EXIT && \
+	"$$py" -m ptqbridge flags --format markdown > docs/options.md.new && \
+	"$$py" -m ptqbridge flags --differences > docs/differences.md.new && \
+	mv docs/options.md.new docs/options.md && mv docs/differences.md.new docs/differences.md
 
 bench:  ## run every benchmark, or those of BENCH="benchmarks/x.py ..."
 	@[ -n "$(BENCH)" ] || { echo "no benchmarks yet"; exit 0; }; $(ENV_PYTHON) && \

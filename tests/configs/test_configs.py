@@ -18,8 +18,8 @@ FILES = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
 BUILDS = [name for name in FILES if name != PERFORMANCE]
 
 ARTICLE = """--useCudaGraph --noDataTransfers --useSpinWait --infStreams=8 --maxAuxStreams=8
---builderOptimizationLevel=5 --threads --best --verbose --profilingVerbosity=detailed --dumpProfile --dumpLayerInfo --separateProfileRun
---avgRuns=100 --iterations=1000"""
+--builderOptimizationLevel=5 --threads --best --verbose --profilingVerbosity=detailed --dumpProfile --dumpLayerInfo
+--separateProfileRun --avgRuns=100 --iterations=1000"""
 
 
 @pytest.fixture(autouse=True)
