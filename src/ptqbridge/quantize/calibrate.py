@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
 
 import ptqbridge
 from ptqbridge.errors import InputError, OptionError
-from ptqbridge.quantize.collect import collect, default_workers
+from ptqbridge.quantize.checkpoint import Checkpoint, Progress
+from ptqbridge.quantize.collect import Findings, collect, default_workers
+from ptqbridge.quantize.histogram import Scratch
+from ptqbridge.quantize.memory import Estimate, estimate, groups_within
 from ptqbridge.quantize.methods import (
     ALGORITHMS,
     HISTOGRAM_THRESHOLDS,
@@ -28,7 +33,7 @@ from ptqbridge.quantize.observe import EMPTY, Observation, observe
 from ptqbridge.quantize.ranges import Ranges, TensorRange
 from ptqbridge.quantize.sources import GraphFacts
 
-__all__ = ["ALGORITHMS", "Samples", "calibrate"]
+__all__ = ["ALGORITHMS", "Samples", "calibrate", "memory_estimate"]
 
 HORIZON_LEAST_PERCENTILE = 99.5
 """hb_mapper 1.24.3 keeps the top 0.5 % of the values only, so that lower percentiles act as this one (observed)."""
@@ -54,6 +59,8 @@ def calibrate(
     percentile: float = 99.99,
     bins: int = 2048,
     workers: int | None = None,
+    memory_cap: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: Callable[[int], None] | None = None,
     model_fingerprint: str = "",
     data_fingerprint: str = "",
@@ -70,18 +77,24 @@ def calibrate(
     ``[max(min, -t), min(max, t)]``.
 
     A tensor that only rearranges another one's elements shares its range; tensors that hold no floats are named in
-    ``details["left_out"]``. ``progress`` is called, from worker threads, with the number of samples done in this pass.
+    ``details["left_out"]``. ``progress`` is called, from worker threads, with the number of samples done (when they
+    must be seen several times, with that fraction of all of them).
 
     Memory: the model, one sample's observed tensors per worker, and per tensor either nothing, a histogram, or the
-    values above the percentile; none of it but the last grows with the number of samples.
+    values above the percentile; none of it but the last grows with the number of samples. With ``memory_cap`` (bytes)
+    the tensors are observed in as many groups, one pass over the samples each, as keep the ``memory_estimate`` below.
 
-    Raises ``OptionError`` for a wrong algorithm, percentile or bins and ``InputError`` for a tensor that the model
-    lacks, no samples, NaN or infinity (naming sample and tensor), or a sample that the model cannot take.
+    ``checkpoint`` names a file in which the state is saved every 64 samples; when it is there already, calibration goes
+    on from it. It is removed at the end.
+
+    Raises ``OptionError`` for a wrong algorithm, percentile or bins or a cap that one tensor alone breaks, and
+    ``InputError`` for a tensor that the model lacks, no samples, NaN or infinity (naming sample and tensor), a sample
+    that the model cannot take, or a checkpoint of another calibration.
     """
     _check_options(algorithm, percentile, bins)
-    effective = max(percentile, HORIZON_LEAST_PERCENTILE) if scheme == "horizon" else percentile
     crew = workers or default_workers()
-    facts = GraphFacts(proto)
+    effective = max(percentile, HORIZON_LEAST_PERCENTILE) if scheme == "horizon" else percentile
+    facts = GraphFacts(proto, _first_shapes(samples) if memory_cap is not None else None)
     if algorithm == "kl":
         first_batch = observe(proto, tensors, values=False, facts=facts)
         seen = collect(first_batch, islice(samples, KL_BATCH), workers=crew)
@@ -93,13 +106,21 @@ def calibrate(
     else:
         method = Max(algorithm)
     observation = observe(proto, tensors, values=method.sees_values, facts=facts)
-    collector = method.collector if method.sees_values else None
-    findings = collect(observation, samples, workers=crew, new_collector=collector, progress=progress)
-    if findings.samples == 0:
-        raise InputError("calibration: expected at least one sample, found none")
-    if method.wants_another_pass(findings):
-        findings = collect(observation, samples, workers=crew, new_collector=collector, progress=progress)
-    found = {name: method.range_of(name, findings) for name in findings.extremes}
+    groups = None if memory_cap is None else groups_within(memory_cap, observation, facts, crew)
+    file = None
+    if checkpoint is not None:
+        identity = {
+            "model": model_fingerprint,
+            "data": data_fingerprint,
+            "number of samples": len(samples),
+            "method": [algorithm, method.details],
+            "tensors": list(tensors),
+            "split into groups": groups,
+        }
+        file = Checkpoint(checkpoint, identity)
+    count, found = _passes(observation, groups, samples, method, crew, file, progress, facts)
+    if file is not None:
+        file.remove()
     details: dict[str, object] = dict(method.details)
     if algorithm == "percentile" and effective != percentile:
         details["percentile_asked"] = percentile
@@ -111,13 +132,77 @@ def calibrate(
     return Ranges(
         method=algorithm,
         scheme=scheme,
-        samples=findings.samples,
+        samples=count,
         data_fingerprint=data_fingerprint,
         model_fingerprint=model_fingerprint,
         versions=_versions(),
         tensors=MappingProxyType(_all_ranges(observation, found)),
         details=MappingProxyType(details),
     )
+
+
+def memory_estimate(
+    proto: onnx.ModelProto, tensors: Sequence[str], samples: Samples, *, algorithm: str, workers: int | None = None
+) -> Estimate:
+    """The memory ``calibrate`` will take with the same arguments and no cap, judged by the first sample's shapes."""
+    facts = GraphFacts(proto, _first_shapes(samples))
+    observation = observe(proto, tensors, values=algorithm not in ("max", "minmax"), facts=facts)
+    return estimate(observation, facts, workers or default_workers())
+
+
+def _passes(
+    whole: Observation,
+    groups: list[list[str]] | None,
+    samples: Samples,
+    method: Method,
+    crew: int,
+    file: Checkpoint | None,
+    progress: Callable[[int], None] | None,
+    facts: GraphFacts,
+) -> tuple[int, dict[str, TensorRange]]:
+    """Every pass over the samples: the number of samples, and the range of each tensor that was seen."""
+    state = (file.load(lambda name: method.collector(name, 0, Scratch())) if file else None) or Progress()
+    collector = method.collector if method.sees_values else None
+    for group in range(state.group, len(groups) if groups else 1):
+        if groups is None or len(groups) == 1:
+            observation = whole
+        else:
+            observation = observe(whole.proto, groups[group], values=method.sees_values, facts=facts)
+        run = partial(
+            collect, observation, samples, workers=crew, new_collector=collector,
+            progress=_share(progress, group, len(groups or "1"), len(samples)),
+        )  # fmt: skip
+        state.group = group
+        findings = run(start=state.findings, save=partial(_save, file, state) if file else None)
+        if findings.samples == 0:
+            raise InputError("calibration: expected at least one sample, found none")
+        if method.wants_another_pass(findings):
+            findings = run()
+        state.finished.update({name: method.range_of(name, findings) for name in findings.extremes})
+        count, state.findings = findings.samples, Findings()
+    return count, state.finished
+
+
+def _save(file: Checkpoint, state: Progress, findings: Findings) -> None:
+    state.findings = findings
+    file.save(state)
+
+
+def _share(
+    progress: Callable[[int], None] | None, group: int, groups: int, samples: int
+) -> Callable[[int], None] | None:
+    """``progress`` as it looks from one of several passes over the samples."""
+    if progress is None or groups == 1:
+        return progress
+    return lambda done: progress((group * samples + done) // groups)
+
+
+def _first_shapes(samples: Samples) -> dict[str, tuple[int, ...]]:
+    """Shapes of the inputs in the first sample."""
+    first: Any = next(iter(samples), None)
+    if first is None:
+        raise InputError("calibration: expected at least one sample, found none")
+    return {name: array.shape for name, array in getattr(first, "arrays", first).items()}
 
 
 def _all_ranges(observation: Observation, found: Mapping[str, TensorRange]) -> dict[str, TensorRange]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,47 +100,60 @@ def collect(
     workers: int,
     new_collector: NewCollector | None = None,
     progress: Callable[[int], None] | None = None,
+    start: Findings | None = None,
+    save: Callable[[Findings], None] | None = None,
+    every: int = 64,
 ) -> Findings:
     """Run every sample once and return what was seen.
 
     ``workers`` threads share one session, each running one sample at a time on one thread of its own: on few cores
     that is faster than splitting the operators, and only one sample per worker is ever held. ``new_collector`` makes
-    what keeps a tensor's values; without it only extremes are kept.
-    ``progress`` is called with the number of samples done.
+    what keeps a tensor's values; without it only extremes are kept. ``progress`` is called with the number of samples
+    done. ``start`` is what an earlier call saw of the first samples, which are skipped then; ``save`` is given
+    everything seen so far after each ``every`` samples, when no worker is busy.
 
     Raises ``InputError`` naming sample and tensor for NaN or infinity, and for a sample the model cannot take. Of
     several bad samples the first is named, whatever the number of workers.
     """
+    total = start or Findings()
     session = open_session(observation)
-    queue = _Queue(samples, progress)
-    crew = [_Worker(session, observation, queue, new_collector) for _ in range(max(1, workers))]
+    crew = [_Worker(session, observation, new_collector) for _ in range(max(1, workers))]
+    rest = islice(samples, total.samples, None)
+    while True:
+        queue = _Queue(islice(rest, every) if save else rest, total.samples, progress)
+        _run(crew, queue)
+        for worker in crew:
+            total.merge(worker.findings)
+            worker.findings = Findings()
+        if save is None or queue.given < every:
+            return total
+        save(total)
+
+
+def _run(crew: Sequence[_Worker], queue: _Queue) -> None:
     if len(crew) == 1:
-        crew[0].work()
+        crew[0].work(queue)
     else:
         with ThreadPoolExecutor(len(crew), thread_name_prefix="calibrate") as pool:
-            futures = [pool.submit(worker.work) for worker in crew]
+            futures = [pool.submit(worker.work, queue) for worker in crew]
             try:
                 for future in futures:
                     future.result()
             finally:  # also on Ctrl-C: let nobody start another sample
                 queue.close()
     queue.raise_first()
-    result = crew[0].findings
-    for worker in crew[1:]:
-        result.merge(worker.findings)
-    return result
 
 
 class _Queue:
     """Hands out samples one by one, counts those done and remembers failures by position."""
 
-    def __init__(self, samples: Iterable[object], progress: Callable[[int], None] | None) -> None:
-        self._iterator: Iterator[tuple[int, object]] = enumerate(samples)
+    def __init__(self, samples: Iterable[object], first: int, progress: Callable[[int], None] | None) -> None:
+        self.given = 0
+        self._iterator: Iterator[tuple[int, object]] = enumerate(samples, first)
         self._progress = progress
         self._lock = threading.Lock()
         self._failures: dict[int, BaseException] = {}
-        self._given = 0
-        self._done = 0
+        self._first = self._done = first
         self._closed = False
 
     def take(self) -> tuple[int, object] | None:
@@ -149,12 +163,12 @@ class _Queue:
             try:
                 item = next(self._iterator, None)
             except BaseException as problem:  # a broken image, say: reported in order, like a failed run
-                self._failures[self._given] = problem
+                self._failures[self._first + self.given] = problem
                 item = None
             if item is None:
                 self._closed = True
                 return None
-            self._given += 1
+            self.given += 1
             return item
 
     def done(self) -> None:
@@ -182,27 +196,25 @@ class _Worker:
         self,
         session: onnxruntime.InferenceSession,
         observation: Observation,
-        queue: _Queue,
         new_collector: NewCollector | None,
     ) -> None:
         self.findings = Findings()
         self._scratch = Scratch()
         self._session = session
         self._observation = observation
-        self._queue = queue
         self._new_collector = new_collector
         self._fetches = observation.fetches
 
-    def work(self) -> None:
-        while (item := self._queue.take()) is not None:
+    def work(self, queue: _Queue) -> None:
+        while (item := queue.take()) is not None:
             position, sample = item
             try:
                 arrays: Any = getattr(sample, "arrays", sample)
                 self._one(str(getattr(sample, "name", f"sample {position}")), arrays)
             except BaseException as problem:
-                self._queue.fail(position, problem)
+                queue.fail(position, problem)
                 return
-            self._queue.done()
+            queue.done()
 
     def _one(self, sample: str, arrays: Arrays) -> None:
         observed = set(self._observation.inputs)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,12 @@ class Collector(Protocol):
 
     def add(self, values: Values, low: float, high: float) -> None:
         """Take in one sample's ``values`` (flat, finite, float32), whose extremes are ``low`` and ``high``."""
+
+    def state(self) -> tuple[npt.NDArray[Any], list[int]]:
+        """Everything kept, for a checkpoint."""
+
+    def restore(self, array: npt.NDArray[Any], numbers: list[int]) -> None:
+        """Take over a ``state`` of a collector made with the same arguments."""
 
 
 class Scratch:
@@ -105,6 +111,14 @@ class Histogram:
         other._reach(self.exponent)
         self.counts += other.counts
 
+    def state(self) -> tuple[npt.NDArray[np.int64], list[int]]:
+        """See ``Collector``."""
+        return self.counts, [] if self.exponent is None else [self.exponent]
+
+    def restore(self, array: npt.NDArray[np.int64], numbers: list[int]) -> None:
+        """See ``Collector``."""
+        self.counts, self.exponent = array, numbers[0] if numbers else None
+
     def _reach(self, exponent: int) -> None:
         """Make the limit at least ``2 ** exponent``. A magnitude m has ``m < 2 ** frexp(m)[1]``."""
         if self.exponent is None:
@@ -147,6 +161,14 @@ class SteppedHistogram:
         """Add the counts of ``other``, made with the same arguments."""
         self._reach(len(other.counts))
         self.counts[: len(other.counts)] += other.counts
+
+    def state(self) -> tuple[npt.NDArray[np.int64], list[int]]:
+        """See ``Collector``."""
+        return self.counts, []
+
+    def restore(self, array: npt.NDArray[np.int64], numbers: list[int]) -> None:
+        """See ``Collector``."""
+        self.counts = array
 
     def _reach(self, bins: int) -> None:
         if bins > len(self.counts):
@@ -193,6 +215,16 @@ class Tail:
         self._shrink()
         kept = self._kept[0] if self._kept else np.empty(0, np.float32)
         return np.sort(kept)[::-1]
+
+    def state(self) -> tuple[Values, list[int]]:
+        """See ``Collector``."""
+        return self.largest(), [self.count, self.keep]
+
+    def restore(self, array: Values, numbers: list[int]) -> None:
+        """See ``Collector``."""
+        self.count, self.keep = numbers
+        self._room = 2 * self.keep + 4096
+        self._kept, self._pending = [array], array.size
 
     def _shrink(self) -> None:
         if not self._kept:

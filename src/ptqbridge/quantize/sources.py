@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,13 +60,15 @@ class TensorType:
 class GraphFacts:
     """Answers about the tensors of the main graph of ``proto`` (which is read, never changed)."""
 
-    def __init__(self, proto: onnx.ModelProto) -> None:
+    def __init__(self, proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> None:
+        """``shapes`` of graph inputs, where the caller knows more than the model says."""
         graph = proto.graph
         self.initializers: Mapping[str, TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
         self.inputs = tuple(value.name for value in graph.input if value.name not in self.initializers)
         self.outputs = tuple(value.name for value in graph.output)
         self.producers = {name: node for node in graph.node for name in node.output if name}
         self._proto = proto
+        self._shapes = shapes or {}
         self._types: dict[str, TensorType] | None = None
         self._signs: dict[str, bool] = {}
 
@@ -147,8 +149,20 @@ class GraphFacts:
     def type_of(self, name: str) -> TensorType | None:
         """Type and rank of ``name`` by ONNX shape inference, or ``None`` when inference cannot tell."""
         if self._types is None:
-            self._types = _infer(self._proto, self.initializers)
+            self._types = _infer(self._proto, self.initializers, self._shapes)
         return self._types.get(name)
+
+    def bytes_of(self, name: str) -> int | None:
+        """The bytes one instance of ``name`` takes, or ``None`` when a dimension or the type is unknown."""
+        kind = self.type_of(name)
+        if kind is None or kind.shape is None or not kind.elem_type:
+            return None
+        count = 1
+        for dim in kind.shape:
+            if dim is None:
+                return None
+            count *= dim
+        return count * onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).itemsize
 
 
 def _is_move(node: onnx.NodeProto, name: str) -> bool:
@@ -159,7 +173,9 @@ def _text_attribute(node: onnx.NodeProto, name: str, default: str) -> str:
     return next((attribute.s.decode() for attribute in node.attribute if attribute.name == name), default)
 
 
-def _infer(proto: onnx.ModelProto, initializers: Mapping[str, TensorProto]) -> dict[str, TensorType]:
+def _infer(
+    proto: onnx.ModelProto, initializers: Mapping[str, TensorProto], shapes: Mapping[str, Sequence[int]]
+) -> dict[str, TensorType]:
     """Shape inference over a copy of the graph whose large initializers became inputs: weights are never copied."""
     skeleton = onnx.ModelProto(ir_version=proto.ir_version)
     skeleton.opset_import.extend(proto.opset_import)
@@ -167,11 +183,18 @@ def _infer(proto: onnx.ModelProto, initializers: Mapping[str, TensorProto]) -> d
     graph = skeleton.graph
     graph.name = proto.graph.name
     graph.node.extend(proto.graph.node)
-    graph.output.extend(proto.graph.output)
-    graph.value_info.extend(proto.graph.value_info)
+    if shapes:  # what the model declares was inferred without them
+        graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in proto.graph.output)
+    else:
+        graph.output.extend(proto.graph.output)
+        graph.value_info.extend(proto.graph.value_info)
     known = set()
     for value in proto.graph.input:
-        graph.input.add().CopyFrom(value)
+        given = graph.input.add()
+        given.CopyFrom(value)
+        if value.name in shapes:
+            elem_type = value.type.tensor_type.elem_type
+            given.CopyFrom(onnx.helper.make_tensor_value_info(value.name, elem_type, list(shapes[value.name])))
         known.add(value.name)
     for name, tensor in initializers.items():
         if int(np.prod(tensor.dims)) <= _SMALL and tensor.data_location != TensorProto.EXTERNAL:
