@@ -5,7 +5,8 @@ from __future__ import annotations
 from ptqbridge.options.option import BRIDGE, CALIBRATION, INFERENCE, Option
 from ptqbridge.options.values import Choice, Flag, Float, Int, Numbers, Path, Text
 
-ALGORITHMS = ("max", "percentile", "entropy2")
+ALGORITHMS = ("max", "minmax", "percentile", "entropy2", "entropy", "mse", "kl")
+"""The algorithms of ``quantize.methods``; named here too, so that help needs no numpy (a test holds them together)."""
 
 # fmt: off
 BRIDGE_ROWS = (
@@ -13,7 +14,8 @@ BRIDGE_ROWS = (
         " chip such as j6m (may be repeated).", ("cpu",), default=(), repeats=True, ours=True),
     Option("config", BRIDGE, Path(), "YAML job file holding any of these options; the command line wins.",
         ("job.yaml",), default="", ours=True),
-    Option("out", BRIDGE, Path(), "Folder for everything that is written.", ("out",), default="", ours=True),
+    Option("out", BRIDGE, Path(), "Folder for everything that is written; for calibrate its one product, whose"
+        " suffix says the form.", ("out",), default="", ours=True),
     Option("json", BRIDGE, Flag(), "Print one JSON object instead of text.", ("",), ours=True),
     Option("strict", BRIDGE, Flag(), "Refuse an artifact whose quantization is made up, and options without effect.",
         ("",), ours=True),
@@ -36,14 +38,29 @@ BRIDGE_ROWS = (
         default=0, ours=True),
     Option("skipBroken", CALIBRATION, Int(least=0), "Unreadable samples to pass over before giving up.", ("0",),
         default=0, ours=True),
-    Option("mean", CALIBRATION, Numbers(), "Mean per channel, subtracted after --scale.", ("0.485,0.456,0.406",),
+    Option("scheme", CALIBRATION, Choice(choices=("tensorrt", "horizon", "onnxruntime")),
+        "Whose placement of quantization calibrate finds ranges for (default: what --out and --target say).",
+        ("tensorrt", "horizon", "onnxruntime"), default="", ours=True),
+    Option("trtVersion", CALIBRATION, Text(keep_empty=False),
+        "TensorRT version in the header of a cache that calibrate writes.", ("8.6.1", "10.13.3"), default="8.6.1",
+        ours=True),
+    Option("trtCalibrator", CALIBRATION, Choice(choices=("entropy2", "entropy", "minmax", "legacy")),
+        "TensorRT calibrator in the header of a cache that calibrate writes (default: as --calibAlgo).",
+        ("entropy2",), default="", ours=True),
+    Option("preset", CALIBRATION, Choice(choices=("imagenet", "coco-letterbox", "raw")),
+        "Ready image preprocessing to start from; --mean, --resize and so on change parts of it.",
+        ("imagenet", "coco-letterbox", "raw"), default="", ours=True),
+    Option("mean", CALIBRATION, Numbers(fractions=True), "Mean per channel, subtracted after --scale.", ("0.485,0.456,0.406",),
         default=(), ours=True),
-    Option("std", CALIBRATION, Numbers(nonzero=True), "Standard deviation per channel, divided by after --mean.",
+    Option("std", CALIBRATION, Numbers(nonzero=True, fractions=True), "Standard deviation per channel, divided by after --mean.",
         ("0.229,0.224,0.225",), default=(), ours=True),
-    Option("scale", CALIBRATION, Numbers(nonzero=True), "Factor per channel that pixel values are multiplied by first.",
-        ("0.00392157",), default=(), ours=True),
+    Option("scale", CALIBRATION, Numbers(nonzero=True, fractions=True),
+        "Factor per channel that pixel values are multiplied by first.", ("1/255",), default=(), ours=True),
     Option("resize", CALIBRATION, Text(keep_empty=False), "How images reach the input size: stretch:HxW, "
         "letterbox:HxW[:FILL], crop:HxW[:SHORTER].", ("stretch:224x224",), default="", ours=True),
+    Option("resizeFilter", CALIBRATION, Choice(choices=("bilinear", "bicubic", "nearest", "lanczos")),
+        "How pixels are interpolated when images are resized (default: bilinear).", ("bilinear", "bicubic"),
+        default="", ours=True),
     Option("color", CALIBRATION, Choice(choices=("rgb", "bgr", "gray")),
         "Channel order the model was trained with (default: rgb, or gray for one channel).",
         ("rgb", "bgr", "gray"), default="", ours=True),

@@ -79,6 +79,17 @@ def number(text: str, *, double: bool = False) -> float:
     return value
 
 
+def fraction(text: str) -> float:
+    """A number, or one divided by another: ``1/255``. Raises GrammarError as ``number`` does, and for ``/0``."""
+    top, slash, bottom = text.partition("/")
+    if not slash:
+        return number(text)
+    divisor = number(bottom)
+    if divisor == 0:
+        raise GrammarError(f"expected a fraction such as 1/255, found {text!r}")
+    return number(top) / divisor
+
+
 def _float(digits: str) -> float:
     if digits.lstrip("+-").startswith("nan"):
         return math.nan

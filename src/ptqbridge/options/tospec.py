@@ -93,7 +93,9 @@ def _calibration(options: GivenOptions) -> Calibration:
         skip_broken=options.value("skipBroken"),
         shapes=plan_shapes(options).calibration,
         preprocess=Preprocess(
+            preset=options.value("preset"),
             resize=options.value("resize"),
+            filter=options.value("resizeFilter"),
             color=options.value("color"),
             layout=options.value("layout"),
             mean=options.value("mean"),

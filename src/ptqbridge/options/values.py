@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from ptqbridge.options.text import GrammarError, dimensions, integer, name_and_value, number, split
+from ptqbridge.options.text import GrammarError, dimensions, fraction, integer, name_and_value, number, split
 from ptqbridge.spec.tensor import IOFormat
 
 _MIB = {"": 1.0, "B": 1 / 2**20, "K": 1 / 2**10, "M": 1.0, "G": 2.0**10}
@@ -143,15 +143,16 @@ class Names(Value):
 
 @dataclass(frozen=True)
 class Numbers(Value):
-    """Comma-separated numbers; an empty text keeps the default."""
+    """Comma-separated numbers; an empty text keeps the default. ``fractions`` allows ``1/255``, in our own options."""
 
     metavar: ClassVar[str] = "X[,X...]"
     least: float = -math.inf
     most: float = math.inf
     nonzero: bool = False
+    fractions: bool = False
 
     def parse(self, text: str) -> tuple[float, ...] | None:
-        values = tuple(number(part) for part in split(text, ","))
+        values = tuple(fraction(part) if self.fractions else number(part) for part in split(text, ","))
         for value in values:
             if not self.least <= value <= self.most:
                 raise GrammarError(f"expected numbers from {self.least:g} to {self.most:g}, found {value}")

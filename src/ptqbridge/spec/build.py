@@ -40,10 +40,13 @@ class Precision:
 class Preprocess:
     """How an image becomes an input tensor: ``(pixel * scale - mean) / std`` per channel, after ``resize``.
 
-    An empty field is settled from a recipe beside the data, or from the model.
+    ``preset`` names a ready recipe whose parts the other fields override. An empty field is settled from a recipe
+    beside the data, or from the model.
     """
 
+    preset: str = ""
     resize: str = ""
+    filter: str = ""
     color: str = ""
     layout: str = ""
     mean: tuple[float, ...] = ()

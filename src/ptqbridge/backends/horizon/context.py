@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -49,8 +49,8 @@ class Context:
 
     @property
     def preprocess(self) -> Preprocess:
-        """How pictures become input tensors."""
-        return self.request.build.calibration.preprocess
+        """How pictures become input tensors, with a preset's parts filled in."""
+        return with_preset(self.request.build.calibration.preprocess)
 
     @property
     def layout(self) -> str:
@@ -76,7 +76,8 @@ class Context:
         """
         float_input = any(entry.dtype == "fp32" for entry in self.request.build.input_formats)
         pictures = self.network is None or any(map(self.is_picture, self.network.inputs))
-        return self.request.gave("mean", "std", "scale") and pictures and not float_input
+        normalised = self.request.gave("mean", "std", "scale") or any(normalisation(self.preprocess))
+        return normalised and pictures and not float_input
 
     def is_picture(self, spec: TensorSpec) -> bool:
         """Rank 4 with three channels, or one when the model was trained on gray pictures."""
@@ -118,6 +119,19 @@ def data_types(network: Network | None) -> str:
 def safe(name: str) -> str:
     """A file name that neither a shell nor a ``;`` list of the YAML can misread."""
     return _UNSAFE.sub("_", name).lstrip("-.")
+
+
+def with_preset(preprocess: Preprocess) -> Preprocess:
+    """``preprocess`` with what its preset says where nothing else is said; a preset's ``* 1 - 0`` is left empty."""
+    if not preprocess.preset:
+        return preprocess
+    from ptqbridge.data.recipe import Recipe
+
+    recipe = Recipe.from_mapping(vars(preprocess))
+    if {*recipe.scale, *recipe.std} <= {1.0} and set(recipe.mean) <= {0.0}:
+        recipe = replace(recipe, mean=(), std=(), scale=())
+    parts = {name: getattr(recipe, name) for name in vars(preprocess) if name != "preset"}
+    return replace(preprocess, **parts)
 
 
 def normalisation(preprocess: Preprocess) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:

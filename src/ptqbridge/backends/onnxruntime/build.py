@@ -19,7 +19,7 @@ from ptqbridge.backends.onnxruntime.layers import asked_against_got, enforce, re
 from ptqbridge.backends.onnxruntime.plan import MADE_UP, Choices
 from ptqbridge.backends.onnxruntime.session import SessionPolicy, open_session
 from ptqbridge.backends.onnxruntime.shapes import check_shapes, concrete
-from ptqbridge.data import Recipe, Samples, open_samples, seeded_noise
+from ptqbridge.data import Samples, asked_samples, seeded_noise
 from ptqbridge.errors import InputError, OptionError
 from ptqbridge.measure.compare import compare_outputs
 from ptqbridge.model.interface import read_interface
@@ -195,16 +195,7 @@ class _Maker:
         if self._samples is None:
             wanted = self.plan.build.calibration
             if wanted.data:
-                recipe = Recipe.from_mapping(vars(wanted.preprocess))
-                self._samples = open_samples(
-                    wanted.data,
-                    self.inputs,
-                    recipe=recipe,
-                    samples=wanted.samples,
-                    seed=wanted.seed,
-                    skip_broken=wanted.skip_broken,
-                    batch=wanted.batch,
-                )
+                self._samples = asked_samples(wanted, self.inputs)
             else:
                 shapes = concrete(self.inputs, wanted.shapes, self.plan.build.shapes)
                 self._samples = seeded_noise(shapes, 1, wanted.seed)

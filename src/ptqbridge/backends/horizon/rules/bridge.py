@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ptqbridge.backends.horizon.context import Context, data_types, normalisation
+from ptqbridge.backends.horizon.context import Context, data_types, normalisation, with_preset
 from ptqbridge.backends.horizon.rules.book import APPROXIMATE, EXACT, RULES, carry, numbers
 from ptqbridge.rulebook import Outcome, ignored, refused
+from ptqbridge.spec import Preprocess
 
 RULES.always(
     "strict",
@@ -39,7 +40,7 @@ def calibration_data(path: str, context: Context) -> Outcome:
     return carry(EXACT, f"one raw file per sample and input, {what}", yaml=yaml)
 
 
-_METHODS = {"max": "max", "percentile": "max", "entropy2": "kl"}
+_METHODS = {"max": "max", "minmax": "max", "percentile": "max", "entropy2": "kl", "entropy": "kl", "kl": "kl"}
 
 
 @RULES.rule("calibAlgo")
@@ -47,10 +48,14 @@ def algorithm(word: str, context: Context) -> Outcome:
     """The tools know kl and max, max also with a percentile."""
     if context.builds and not context.calibrated:
         return ignored("there is no calibration data to choose ranges from")
+    if word not in _METHODS:
+        return refused(f"the tool has no {word} search; max, percentile and kl are its own")
     yaml: dict[str, object] = {"calibration_parameters.calibration_type": _METHODS[word]}
-    if word == "max":
+    if word in ("max", "kl"):
         return carry(EXACT, yaml=yaml)
-    if word == "entropy2":
+    if word == "minmax":
+        return carry(APPROXIMATE, "the tool's ranges are symmetric", yaml=yaml)
+    if word in ("entropy2", "entropy"):
         why = "the tool's own Kullback-Leibler search, with other histograms than TensorRT's"
         return carry(APPROXIMATE, why, yaml=yaml)
     if context.value("calibPercentile") is None:
@@ -96,7 +101,24 @@ def skip_broken(count: int, context: Context) -> Outcome:
     return carry(EXACT, becomes="used while the samples are written for the tool")
 
 
+RULES.always("scheme", "trtVersion", "trtCalibrator", outcome=ignored("it belongs to the calibrate command"))
+
 _INSERTED = "the tool puts the normalisation into the model, which then takes pixels"
+
+
+@RULES.rule("preset")
+def preset(word: str, context: Context) -> Outcome:
+    """Its numbers go where those of --mean, --std and --scale go; the rest is done while the samples are written."""
+    known = context.preprocess if context.preprocess.preset else with_preset(Preprocess(preset=word))
+    means, scales, stds = normalisation(known)
+    if not (means or scales) or (not context.image and context.builds):
+        return _beforehand()
+    yaml = {"input_parameters.mean_value": numbers(means)} if any(means) else {}
+    if context.march.journey6 and stds:
+        yaml["input_parameters.std_value"] = numbers(stds)
+    else:
+        yaml["input_parameters.scale_value"] = numbers(scales)
+    return carry(APPROXIMATE, _INSERTED, yaml=yaml)
 
 
 @RULES.rule("mean")
@@ -139,7 +161,7 @@ def _beforehand() -> Outcome:
     return carry(EXACT, "the model keeps its float input", becomes="used while the samples are written for the tool")
 
 
-@RULES.rule("resize")
+@RULES.rule("resize", "resizeFilter")
 def resize(rule: str, context: Context) -> Outcome:
     """Done while the samples are written."""
     return carry(EXACT, becomes="used while the samples are written for the tool")

@@ -105,6 +105,15 @@ def skip_broken(count: int, context: Context) -> Outcome:
     return _applied(f"up to {count} unreadable samples are passed over, and named", context)
 
 
+BRIDGE.always("scheme", "trtVersion", "trtCalibrator", outcome=ignored("it belongs to the calibrate command"))
+
+
+@BRIDGE.building("preset")
+def preset(name: str, context: Context) -> Outcome:
+    """Images only."""
+    return _applied(f"calibration images prepared as {name}", context)
+
+
 @BRIDGE.building("mean")
 def mean(values: tuple[float, ...], context: Context) -> Outcome:
     """Images only."""
@@ -131,6 +140,12 @@ def _numbers(values: tuple[float, ...]) -> str:
 def resize(how: str, context: Context) -> Outcome:
     """Images only."""
     return _applied(f"calibration images by {how}", context)
+
+
+@BRIDGE.building("resizeFilter")
+def resize_filter(name: str, context: Context) -> Outcome:
+    """Images only."""
+    return _applied(f"calibration images resized with {name} interpolation", context)
 
 
 @BRIDGE.building("color")

@@ -1,0 +1,26 @@
+"""The calibration samples that a build spec asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ptqbridge.data.recipe import Recipe
+from ptqbridge.data.samples import Samples, open_samples
+from ptqbridge.spec.build import Calibration
+from ptqbridge.spec.tensor import TensorSpec
+
+
+def asked_samples(wanted: Calibration, inputs: Sequence[TensorSpec], *, skip_broken: int | None = None) -> Samples:
+    """Open ``wanted.data`` for a model with these ``inputs``; ``skip_broken`` overrides the number in ``wanted``.
+
+    Raises InputError, OptionError or ToolchainMissing as ``open_samples`` does.
+    """
+    return open_samples(
+        wanted.data,
+        inputs,
+        recipe=Recipe.from_mapping(vars(wanted.preprocess)),
+        samples=wanted.samples,
+        seed=wanted.seed,
+        skip_broken=wanted.skip_broken if skip_broken is None else skip_broken,
+        batch=wanted.batch,
+    )
