@@ -34,6 +34,23 @@ def test_details_of_the_example_network(root: Path) -> None:
     assert last["Outputs"][0]["Dimensions"] == [2, 10]
 
 
+def test_blocked_layouts_are_told_apart(root: Path) -> None:
+    path = str(root / "examples/mynet/mynet.onnx")
+    image = {"input1": np.zeros((1, 3, 28, 28), np.float32)}
+    layers, _ = layer_info(path, SessionPolicy(level="all"), "detailed", [], image)
+    words = {
+        tensor["Name"]: tensor["Format/Datatype"]
+        for layer in layers
+        if isinstance(layer, dict)
+        for tensor in (*layer["Inputs"], *layer["Outputs"])
+    }
+    plain = [name for name, word in words.items() if word == "Row major linear FP32"]
+    assert {"input1", "output1"} <= set(plain)
+    blocked = {word for name, word in words.items() if name not in plain}
+    # Which processors get blocked kernels is ONNX Runtime's choice.
+    assert blocked <= {"Channel blocked FP32 (NCHWc)"}
+
+
 def test_layers_without_a_name_are_called_by_what_they_make(write_model: Callable[..., str]) -> None:
     weights = numpy_helper.from_array(np.ones((3, 2), np.float32), "w")
     nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Softmax", ["h"], ["y"])]

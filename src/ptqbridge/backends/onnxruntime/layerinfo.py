@@ -30,11 +30,13 @@ _FORMATS = {
     "uint8": "Row major linear UInt8",
     "int64": "Row major linear Int64",
     "double": "Row major linear FP64",
+    "blocked float": "Channel blocked FP32 (NCHWc)",
 }
 """How TensorRT's engine inspector writes plain formats; trt-engine-explorer (trex/activations.py) knows the first five
 and takes any other for "Unknown format"."""
 _TYPES = {"float": "Float", "float16": "Half", "int8": "Int8", "uint8": "UInt8", "int32": "Int32", "int64": "Int64"}
 _TYPE_WORDS = {1: "float", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "double"}
+_BLOCKED_DOMAIN = "com.microsoft.nchwc"  # its tensors hold channels in blocks of the vector width
 _BIAS_AT = {"Conv": 2, "FusedConv": 2, "ConvTranspose": 2, "Gemm": 2, "FusedGemm": 2, "QLinearConv": 8, "QGemm": 6}
 
 
@@ -93,6 +95,9 @@ def _details(
             made = [name for name in node.output if name]
             if len(made) == len(event.outputs):
                 types.update(zip(made, event.outputs, strict=True))
+    for node in nodes:
+        if node.domain == _BLOCKED_DOMAIN and node.op_type != "ReorderOutput":
+            types.update({name: (f"blocked {types[name][0]}", types[name][1]) for name in node.output if name in types})
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     return [_detail(node, types, constants) for node in nodes]
 

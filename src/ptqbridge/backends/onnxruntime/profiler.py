@@ -52,7 +52,7 @@ def profiled(
 
     Raises:
         InputError: no session can be made of ``model``.
-        PtqbridgeError: no temporary folder can be made.
+        PtqbridgeError: no temporary folder can be made, or ONNX Runtime wrote nothing into it.
     """
     try:
         folder = tempfile.TemporaryDirectory(prefix="ptqbridge-profile-")
@@ -66,12 +66,15 @@ def profiled(
         def end() -> str:
             if not ended:
                 ended.append(session.end_profiling())
+            if not os.path.exists(ended[0]):
+                raise PtqbridgeError(f"ONNX Runtime could not write its profile to {folder.name}")
             return ended[0]
 
         try:
             yield session, end
         finally:
-            end()  # else the session would write its file when it is deleted, perhaps after the folder is gone
+            if not ended:  # else the session would write its file when it is deleted, after the folder
+                session.end_profiling()
 
 
 def read_runs(file: str) -> Iterator[list[Event]]:

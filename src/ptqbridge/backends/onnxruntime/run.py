@@ -209,6 +209,8 @@ class _Job:
         notes = list(outcome.notes)
         if runs >= limit:
             notes.append(f"per-layer times are of the first {runs} queries: the profiler holds no more")
+        if count < runs:
+            notes.append(f"the profile was not written whole: per-layer times are of {count} of {runs} queries")
         if self.spec.streams > 1:
             notes.append("per-layer times are of one stream running alone")
         first = outcome.performance is None
