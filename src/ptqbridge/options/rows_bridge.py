@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ptqbridge.options.option import BRIDGE, CALIBRATION, INFERENCE, Option
-from ptqbridge.options.values import Choice, Flag, Float, Int, Numbers, Path, Text
+from ptqbridge.options.values import Choice, Flag, Float, Int, Numbers, Path, Size, Text
 
 ALGORITHMS = ("max", "minmax", "percentile", "entropy2", "entropy", "mse", "kl")
 """The algorithms of ``quantize.methods``; named here too, so that help needs no numpy (a test holds them together)."""
@@ -38,6 +38,10 @@ BRIDGE_ROWS = (
         default=0, ours=True),
     Option("skipBroken", CALIBRATION, Int(least=0), "Unreadable samples to pass over before giving up.", ("0",),
         default=0, ours=True),
+    Option("memCap", CALIBRATION, Size(), "Memory that calibration may take beside the model: MiB, or with a unit"
+        " K, M or G; tensors are then seen in groups, one pass each.", ("2G",), ours=True),
+    Option("calibCheckpoint", CALIBRATION, Path(), "File that calibration saves its state in now and then, and goes on"
+        " from after an interruption.", ("calib.state",), default="", ours=True),
     Option("scheme", CALIBRATION, Choice(choices=("tensorrt", "horizon", "onnxruntime")),
         "Whose placement of quantization calibrate finds ranges for (default: what --out and --target say).",
         ("tensorrt", "horizon", "onnxruntime"), default="", ours=True),
@@ -50,10 +54,10 @@ BRIDGE_ROWS = (
     Option("preset", CALIBRATION, Choice(choices=("imagenet", "coco-letterbox", "raw")),
         "Ready image preprocessing to start from; --mean, --resize and so on change parts of it.",
         ("imagenet", "coco-letterbox", "raw"), default="", ours=True),
-    Option("mean", CALIBRATION, Numbers(fractions=True), "Mean per channel, subtracted after --scale.", ("0.485,0.456,0.406",),
-        default=(), ours=True),
-    Option("std", CALIBRATION, Numbers(nonzero=True, fractions=True), "Standard deviation per channel, divided by after --mean.",
-        ("0.229,0.224,0.225",), default=(), ours=True),
+    Option("mean", CALIBRATION, Numbers(fractions=True), "Mean per channel, subtracted after --scale.",
+        ("0.485,0.456,0.406",), default=(), ours=True),
+    Option("std", CALIBRATION, Numbers(nonzero=True, fractions=True),
+        "Standard deviation per channel, divided by after --mean.", ("0.229,0.224,0.225",), default=(), ours=True),
     Option("scale", CALIBRATION, Numbers(nonzero=True, fractions=True),
         "Factor per channel that pixel values are multiplied by first.", ("1/255",), default=(), ours=True),
     Option("resize", CALIBRATION, Text(keep_empty=False), "How images reach the input size: stretch:HxW, "

@@ -91,6 +91,8 @@ def _calibration(options: GivenOptions) -> Calibration:
         batch=options.value("calibBatch"),
         seed=options.value("calibSeed"),
         skip_broken=options.value("skipBroken"),
+        memory_cap=options.value("memCap"),
+        checkpoint=options.value("calibCheckpoint"),
         shapes=plan_shapes(options).calibration,
         preprocess=Preprocess(
             preset=options.value("preset"),

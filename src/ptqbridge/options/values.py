@@ -240,7 +240,7 @@ class PoolSizes(Value):
         sizes = {}
         for entry in split(text, ","):
             pool, size = name_and_value(entry)
-            mebibytes = self._mebibytes(size)
+            mebibytes = _mebibytes(size)
             if mebibytes < 0:
                 raise GrammarError(f"expected a size of 0 or more, found {entry!r}")
             if pool and pool not in POOLS:
@@ -249,16 +249,29 @@ class PoolSizes(Value):
                 sizes[pool] = mebibytes
         return sizes
 
-    @staticmethod
-    def _mebibytes(size: str) -> float:
-        digits = size.rstrip("BKMGbkmgi ") if not size.strip().lower().startswith(("inf", "-inf")) else size
-        unit = size[len(digits) :].strip().upper().replace("IB", "")
-        unit = unit[:-1] if len(unit) == 2 and unit.endswith("B") else unit
-        if unit not in _MIB:
-            raise GrammarError(
-                f"expected a size in MiB or with a unit B, K, M or G, found {size!r}", difference="pool-unit"
-            )
-        return number(digits, double=True) * _MIB[unit]
+
+def _mebibytes(size: str) -> float:
+    digits = size.rstrip("BKMGbkmgi ") if not size.strip().lower().startswith(("inf", "-inf")) else size
+    unit = size[len(digits) :].strip().upper().replace("IB", "")
+    unit = unit[:-1] if len(unit) == 2 and unit.endswith("B") else unit
+    if unit not in _MIB:
+        raise GrammarError(
+            f"expected a size in MiB or with a unit B, K, M or G, found {size!r}", difference="pool-unit"
+        )
+    return number(digits, double=True) * _MIB[unit]
+
+
+@dataclass(frozen=True)
+class Size(Value):
+    """A size above 0 in bytes: a bare number is MiB; B, K, M, G (also KiB, MB, ...) are units."""
+
+    metavar: ClassVar[str] = "SIZE"
+
+    def parse(self, text: str) -> int:
+        size = _mebibytes(text) * 2**20
+        if not 1 <= size < 2**63:
+            raise GrammarError(f"expected a size above 0, found {text!r}")
+        return int(size)
 
 
 @dataclass(frozen=True)

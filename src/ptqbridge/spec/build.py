@@ -59,7 +59,8 @@ class Calibration:
     """Where activation ranges come from: samples (``data``) or ranges of an earlier calibration (``cache``).
 
     ``algorithm`` "" is the target's own default, ``percentile`` is in percent, ``samples`` None for all.
-    ``seed`` makes the noise used when there is neither.
+    ``seed`` makes the noise used when there is neither. ``memory_cap`` is in bytes, ``checkpoint`` a file that the
+    state is saved in; "" for none.
     """
 
     data: str = ""
@@ -70,6 +71,8 @@ class Calibration:
     batch: int = 1
     seed: int = 0
     skip_broken: int = 0
+    memory_cap: int | None = None
+    checkpoint: str = ""
     shapes: Mapping[str, ShapeRange] = field(default_factory=dict)
     preprocess: Preprocess = Preprocess()
 

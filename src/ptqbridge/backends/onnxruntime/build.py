@@ -212,6 +212,8 @@ class _Maker:
             samples,
             algorithm=self.settled.algorithm,
             percentile=wanted.percentile,
+            memory_cap=wanted.memory_cap,
+            checkpoint=wanted.checkpoint or None,
             progress=(lambda done: progress(done, total)) if progress else None,
             model_fingerprint=self.model.sha256,
             data_fingerprint=samples.fingerprint,

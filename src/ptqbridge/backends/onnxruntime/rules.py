@@ -331,7 +331,12 @@ always("calibAlgo", outcome=exact("how ranges are chosen from the samples"))
 always("calibSamples", "calibSeed", "skipBroken", outcome=exact("the same on every target"))
 always("calibBatch", outcome=exact("samples per calibration inference", "dynamic batch only; the ranges stay the same"))
 always("calibPercentile", outcome=exact("share of magnitudes inside the range"))
+always("memCap", outcome=exact("tensors are seen in groups that keep it, with the same ranges"))
+always("calibCheckpoint", outcome=exact("calibration goes on where it was interrupted"))
 always("scheme", "trtVersion", "trtCalibrator", outcome=ignored("it belongs to the calibrate command"))
 always("preset", outcome=exact("the image preprocessing to start from"))
-always("mean", "std", "scale", "resize", "resizeFilter", "color", "layout", outcome=exact("how images become input tensors"))
+always(
+    *("mean", "std", "scale", "resize", "resizeFilter", "color", "layout"),
+    outcome=exact("how images become input tensors"),
+)
 always("intraOpThreads", outcome=exact("threads inside one query"))

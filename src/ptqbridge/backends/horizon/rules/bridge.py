@@ -101,6 +101,7 @@ def skip_broken(count: int, context: Context) -> Outcome:
     return carry(EXACT, becomes="used while the samples are written for the tool")
 
 
+RULES.always("memCap", "calibCheckpoint", outcome=ignored("the vendor's tool calibrates, and has neither"))
 RULES.always("scheme", "trtVersion", "trtCalibrator", outcome=ignored("it belongs to the calibrate command"))
 
 _INSERTED = "the tool puts the normalisation into the model, which then takes pixels"

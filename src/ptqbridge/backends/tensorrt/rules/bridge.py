@@ -105,6 +105,18 @@ def skip_broken(count: int, context: Context) -> Outcome:
     return _applied(f"up to {count} unreadable samples are passed over, and named", context)
 
 
+@BRIDGE.building("memCap")
+def memory_cap(size: int, context: Context) -> Outcome:
+    """Our own collector's."""
+    return _applied(f"our calibration keeps within {size / 2**20:g} MiB beside the model", context)
+
+
+@BRIDGE.building("calibCheckpoint")
+def checkpoint(path: str, context: Context) -> Outcome:
+    """Our own collector's."""
+    return _applied(f"our calibration goes on from {path} after an interruption", context)
+
+
 BRIDGE.always("scheme", "trtVersion", "trtCalibrator", outcome=ignored("it belongs to the calibrate command"))
 
 
