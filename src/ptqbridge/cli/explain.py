@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from ptqbridge.backends import load
 from ptqbridge.cli.helptext import command_help
 from ptqbridge.invocation import Invocation, understand
 from ptqbridge.options.effective import changed
+from ptqbridge.plan import Request
 from ptqbridge.report import mapping
 
 _DEFAULT = "cpu"
@@ -27,7 +30,7 @@ def main(argv: list[str]) -> int:
             json.dumps({"ok": True, "help": True}) if as_json else command_help("trtexec"), end="\n" if as_json else ""
         )
         return 0
-    plans = [load(request.target).plan(request) for request in invocation.requests]
+    plans = [load(request.target).plan(request) for request in _by_version(invocation.requests)]
     if as_json or "json" in invocation.options:
         print(json.dumps(_report(invocation, plans), ensure_ascii=False, indent=1))
     else:
@@ -40,6 +43,20 @@ def _split(argv: list[str]) -> tuple[list[str], bool, list[str]]:
         return argv, False, []
     cut = argv.index("--")
     return argv[:cut], True, argv[cut + 1 :]
+
+
+def _by_version(requests: Iterable[Request]) -> Iterator[Request]:
+    """The requests, one per TensorRT version where ``--trtVersion`` names several: their plans stand side by side."""
+    for request in requests:
+        asked = next((item for item in reversed(request.asked) if item.name == "trtVersion"), None)
+        versions = [text.strip() for text in asked.value.split(",")] if asked else []
+        if asked is None or request.target.backend != "tensorrt" or len(versions) < 2:
+            yield request
+            continue
+        for version in dict.fromkeys(versions):
+            items = tuple(replace(item, value=version) if item is asked else item for item in request.asked)
+            target = replace(request.target, name=f"{request.target.name} {version}")
+            yield replace(request, target=target, asked=items)
 
 
 def _report(invocation: Invocation, plans: list[Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ptqbridge.backends.tensorrt.rules import RULES
 from ptqbridge.backends.tensorrt.rules.book import quoted
 from ptqbridge.backends.tensorrt.rules.bridge import OWN_CACHE
 from ptqbridge.backends.tensorrt.rules.network import profile_calls
-from ptqbridge.errors import InputError
+from ptqbridge.errors import InputError, OptionError
 from ptqbridge.plan import COMMON, Filled, Plan, Request, Step, Target, map_options
 from ptqbridge.rulebook import Outcome, Verdict
 from ptqbridge.spec import BuildSpec, RunSpec, ShapeRange, TensorSpec
@@ -38,8 +38,10 @@ class Seen:
 def plan(request: Request, version: str = "") -> Plan:
     """The plan for TensorRT ``version`` (a generation or a release; default: the installed one, else 8.6).
 
-    Needs neither TensorRT nor the model file. Raises ValueError when ``version`` is no version.
+    Needs neither TensorRT nor the model file. Raises ValueError when ``version`` is no version, and OptionError when
+    ``--trtVersion`` names none or several.
     """
+    version = version or asked_version(request)
     found = versions.Found(version, "asked for") if version else versions.detect()
     seen = look(request)
     context = Context(request, found.version, seen.has_qdq)
@@ -65,6 +67,20 @@ def plan(request: Request, version: str = "") -> Plan:
         settings=settings,
         performance_only=performance_only(context),
     )
+
+
+def asked_version(request: Request) -> str:
+    """What ``--trtVersion`` says; "" when it was not given. Raises OptionError when that is not one known version."""
+    given = [item.value for item in request.asked if item.name == "trtVersion"]
+    version: str = given[-1] if given else ""
+    if not version:
+        return ""
+    if not re.fullmatch(r"\d+(\.\d+)*", version) or versions.key(version) < (8, 6):
+        raise OptionError(
+            f"--trtVersion: expected one TensorRT version from 8.6 on, such as 8.6, 10.13.3 or 11, found {version!r}",
+            hint="explain takes several, parted by commas" if "," in version else "",
+        )
+    return version
 
 
 def preview(name: str, value: object, target: Target) -> Outcome:

@@ -102,7 +102,8 @@ def skip_broken(count: int, context: Context) -> Outcome:
 
 
 RULES.always("memCap", "calibCheckpoint", outcome=ignored("the vendor's tool calibrates, and has neither"))
-RULES.always("scheme", "trtVersion", "trtCalibrator", outcome=ignored("it belongs to the calibrate command"))
+RULES.always("scheme", "trtCalibrator", outcome=ignored("it belongs to the calibrate command"))
+RULES.always("trtVersion", outcome=ignored("TensorRT is not used on this target"))
 
 _INSERTED = "the tool puts the normalisation into the model, which then takes pixels"
 

@@ -117,7 +117,14 @@ def checkpoint(path: str, context: Context) -> Outcome:
     return _applied(f"our calibration goes on from {path} after an interruption", context)
 
 
-BRIDGE.always("scheme", "trtVersion", "trtCalibrator", outcome=ignored("it belongs to the calibrate command"))
+BRIDGE.always("scheme", "trtCalibrator", outcome=ignored("it belongs to the calibrate command"))
+
+
+@BRIDGE.rule("trtVersion")
+def version(text: str, context: Context) -> Outcome:
+    """A build needs that very generation installed; a plan does not."""
+    return exact(f"the calls are those of TensorRT {context.version}", "a build needs this generation installed")
+
 
 
 @BRIDGE.building("preset")
