@@ -99,6 +99,19 @@ def test_percentile_of_horizon_keeps_half_a_percent(proto: onnx.ModelProto) -> N
     assert low.details["percentile"] == 99.5
 
 
+def test_legacy_is_the_quantile_unless_a_cutoff_asks_for_regression(proto: onnx.ModelProto) -> None:
+    samples = images(3)
+    legacy = calibrate(proto, ["r1", "y2"], samples, algorithm="legacy", percentile=99)
+    quantile = calibrate(proto, ["r1", "y2"], samples, algorithm="percentile", percentile=99)
+    for name, found in legacy.tensors.items():
+        assert (found.min, found.max) == (quantile.tensors[name].min, quantile.tensors[name].max)
+    fitted = calibrate(proto, ["r1", "y2"], samples, algorithm="legacy", percentile=99, regression_cutoff=0.5)
+    most = calibrate(proto, ["r1", "y2"], samples, algorithm="max")
+    assert fitted.tensors != legacy.tensors
+    assert all(fitted.tensors[name].amax <= most.tensors[name].amax for name in most.tensors)
+    assert fitted.details["regression_cutoff"] == 0.5
+
+
 def test_percentile_of_growing_samples_takes_a_second_pass(proto: onnx.ModelProto) -> None:
     samples = images(1) + images(3, batch=4)
     ranges = calibrate(proto, ["r1"], samples, algorithm="percentile", percentile=90, workers=1)
@@ -242,6 +255,7 @@ def test_interruption_stops_the_workers(proto: onnx.ModelProto) -> None:
         ({"algorithm": "percentile", "percentile": 0}, "found 0"),
         ({"algorithm": "percentile", "percentile": 100.5}, "found 100.5"),
         ({"algorithm": "percentile", "percentile": float("nan")}, "found nan"),
+        ({"algorithm": "legacy", "regression_cutoff": 1.5}, "expected a number from 0 to 1, found 1.5"),
         ({"algorithm": "entropy2", "bins": 1000}, "power of two from 256 on, found 1000"),
     ],
 )
@@ -271,7 +285,6 @@ def hb_mapper_case() -> tuple[onnx.ModelProto, list[dict[str, np.ndarray]], dict
     return model, [{name: row[None]} for row in data["calib"]], methods
 
 
-@pytest.mark.real
 @pytest.mark.parametrize(
     ("theirs", "ours", "tolerance"),
     [

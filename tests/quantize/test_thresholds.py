@@ -17,6 +17,7 @@ from ptqbridge.quantize.thresholds import (
     entropy_divergences,
     entropy_threshold,
     horizon_kl_threshold,
+    legacy_threshold,
     merged_divergences,
     mse_threshold,
     percentile_index,
@@ -208,6 +209,27 @@ def test_mse_equals_the_plain_loop(counts: list[int], levels: int) -> None:
 def test_mse_clips_a_heavy_tail() -> None:
     counts = tailed(2048, 30.0)
     assert mse_threshold(counts, 1.0, 2048.0) < 1000
+
+
+def test_legacy_finds_where_an_exponential_tail_ends() -> None:
+    bins = np.arange(1000)
+    counts = np.floor(np.exp(12 - (bins + 0.5) / 50)).astype(np.int64)
+    found = legacy_threshold(counts, 0.01, 10.0, percent=90, cutoff=0.5)
+    assert found == pytest.approx(6.0, rel=0.03)  # exp(12 - 600/50) == 1
+
+
+@given(histograms(), st.sampled_from([50.0, 99.0, 100.0]), st.sampled_from([0.0, 0.3, 0.9]))
+def test_legacy_stays_between_cutoff_and_maximum(counts: list[int], percent: float, cutoff: float) -> None:
+    array, amax = np.array(counts), len(counts) * 0.5
+    found = legacy_threshold(array, 0.5, amax, percent=percent, cutoff=cutoff)
+    spread = sorted(index for index, count in enumerate(counts) for _ in range(min(count, 1)))
+    assert cutoff * 0.5 * spread[0] <= found <= amax
+
+
+def test_legacy_without_a_tail_is_the_quantile() -> None:
+    assert legacy_threshold(np.array([10, 0, 0, 10]), 1.0, 3.5, percent=50, cutoff=0.9) == 3.5
+    assert legacy_threshold(np.array([10, 0, 10, 0]), 1.0, 3.5, percent=40, cutoff=0.0) == 1.0
+    assert legacy_threshold(np.array([0]), 0.0, 0.0, percent=50, cutoff=0.5) == 0.0
 
 
 @given(st.integers(1, 10**7), st.floats(0, 100).filter(lambda p: p > 0))

@@ -32,6 +32,7 @@ from ptqbridge.quantize.methods import (
 from ptqbridge.quantize.observe import EMPTY, Observation, observe
 from ptqbridge.quantize.ranges import Ranges, TensorRange
 from ptqbridge.quantize.sources import GraphFacts
+from ptqbridge.quantize.thresholds import legacy_threshold
 
 __all__ = ["ALGORITHMS", "Samples", "calibrate", "memory_estimate"]
 
@@ -58,6 +59,7 @@ def calibrate(
     algorithm: str,
     percentile: float = 99.99,
     bins: int = 2048,
+    regression_cutoff: float = 1.0,
     workers: int | None = None,
     memory_cap: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -73,7 +75,8 @@ def calibrate(
     ``scheme="horizon"``, as in hb_mapper). ``entropy2`` and ``entropy`` clip where a histogram of magnitudes with
     ``bins`` bins (a power of two) over ``[0, R)``, R the power of two above the largest magnitude, loses the least
     information, ``mse`` where rounding and clipping err least. ``kl`` is hb_mapper's; it alone depends on the order of
-    samples, since the first 8 set its bins. The formulas are in ``thresholds``. A range clipped at t is
+    samples, since the first 8 set its bins. ``legacy`` is ``percentile`` when ``regression_cutoff`` (0..1) is 1, and a
+    regression over the histogram else. The formulas are in ``thresholds``. A range clipped at t is
     ``[max(min, -t), min(max, t)]``.
 
     A tensor that only rearranges another one's elements shares its range; tensors that hold no floats are named in
@@ -91,7 +94,7 @@ def calibrate(
     ``InputError`` for a tensor that the model lacks, no samples, NaN or infinity (naming sample and tensor), a sample
     that the model cannot take, or a checkpoint of another calibration.
     """
-    _check_options(algorithm, percentile, bins)
+    _check_options(algorithm, percentile, bins, regression_cutoff)
     crew = workers or default_workers()
     effective = max(percentile, HORIZON_LEAST_PERCENTILE) if scheme == "horizon" else percentile
     facts = GraphFacts(proto, _first_shapes(samples) if memory_cap is not None else None)
@@ -100,9 +103,14 @@ def calibrate(
         seen = collect(first_batch, islice(samples, KL_BATCH), workers=crew)
         method: Method = HorizonKl({name: extremes.amax for name, extremes in seen.extremes.items()})
     elif algorithm == "percentile":
-        method = Percentile(effective, len(samples))
+        method = Percentile(algorithm, effective, len(samples))
+    elif algorithm == "legacy" and regression_cutoff == 1.0:
+        method = Percentile(algorithm, percentile, len(samples))
+    elif algorithm == "legacy":
+        search = partial(legacy_threshold, percent=percentile, cutoff=regression_cutoff)
+        method = HistogramSearch(algorithm, bins, search, percentile=percentile, regression_cutoff=regression_cutoff)
     elif algorithm in HISTOGRAM_THRESHOLDS:
-        method = HistogramSearch(algorithm, bins)
+        method = HistogramSearch(algorithm, bins, HISTOGRAM_THRESHOLDS[algorithm])
     else:
         method = Max(algorithm)
     observation = observe(proto, tensors, values=method.sees_values, facts=facts)
@@ -218,11 +226,13 @@ def _all_ranges(observation: Observation, found: Mapping[str, TensorRange]) -> d
     return ranges
 
 
-def _check_options(algorithm: str, percentile: float, bins: int) -> None:
+def _check_options(algorithm: str, percentile: float, bins: int, regression_cutoff: float) -> None:
     if algorithm not in ALGORITHMS:
         raise OptionError(f"calibration algorithm: expected one of {', '.join(ALGORITHMS)}; found {algorithm!r}")
     if not 0 < percentile <= 100:
         raise OptionError(f"calibration percentile: expected a number above 0 and up to 100, found {percentile}")
+    if not 0 <= regression_cutoff <= 1:
+        raise OptionError(f"calibration regression cutoff: expected a number from 0 to 1, found {regression_cutoff}")
     if bins < 256 or bins & (bins - 1):
         raise OptionError(f"calibration bins: expected a power of two from 256 on, found {bins}")
 

@@ -20,13 +20,15 @@ from ptqbridge.quantize.thresholds import (
     percentile_threshold,
 )
 
-HISTOGRAM_THRESHOLDS: Mapping[str, Callable[[npt.NDArray[np.int64], float, float], float]] = {
+Threshold = Callable[[npt.NDArray[np.int64], float, float], float]
+
+HISTOGRAM_THRESHOLDS: Mapping[str, Threshold] = {
     "entropy2": entropy2_threshold,
     "entropy": entropy_threshold,
     "mse": mse_threshold,
 }
 
-ALGORITHMS = ("max", "minmax", "percentile", *HISTOGRAM_THRESHOLDS, "kl")
+ALGORITHMS = ("max", "minmax", "percentile", *HISTOGRAM_THRESHOLDS, "legacy", "kl")
 """Names of the algorithms. ``minmax`` finds what ``max`` finds; an asymmetric scheme is free to use both ends."""
 
 KL_BATCH = 8
@@ -79,10 +81,10 @@ class Max:
 class Percentile:
     """Clips at a quantile of the magnitudes, found exactly from the largest of them."""
 
-    name = "percentile"
     sees_values = True
 
-    def __init__(self, percent: float, samples: int) -> None:
+    def __init__(self, name: str, percent: float, samples: int) -> None:
+        self.name = name
         self.details: dict[str, object] = {"percentile": percent}
         self._percent = percent
         self._samples = samples
@@ -102,15 +104,15 @@ class Percentile:
 
 
 class HistogramSearch:
-    """Clips where a search over a histogram of the magnitudes says (``entropy2``, ``entropy``, ``mse``)."""
+    """Clips where ``threshold``, given a histogram's counts, bin width and largest magnitude, says."""
 
     sees_values = True
 
-    def __init__(self, name: str, bins: int) -> None:
+    def __init__(self, name: str, bins: int, threshold: Threshold, **details: object) -> None:
         self.name = name
-        self.details: dict[str, object] = {"bins": bins}
+        self.details: dict[str, object] = {"bins": bins, **details}
         self._bins = bins
-        self._threshold = HISTOGRAM_THRESHOLDS[name]
+        self._threshold = threshold
 
     def collector(self, tensor: str, size: int, scratch: Scratch) -> Histogram:
         return Histogram(self._bins, scratch)

@@ -222,6 +222,35 @@ def _group_terms(sums: npt.NDArray[np.float64], filled: npt.NDArray[np.float64])
     return sums * np.log(share, out=np.zeros_like(share), where=share > 0)
 
 
+def legacy_threshold(
+    counts: npt.NDArray[np.int64], width: float, amax: float, *, percent: float, cutoff: float
+) -> float:
+    """The region maximum by regression, with a quantile (in percent) and a cutoff (0..1), for a histogram of ``|x|``.
+
+    NVIDIA names the two parameters of TensorRT's legacy calibrator (``IInt8LegacyCalibrator``: "the quantile that will
+    be used to select the region maximum", "the fraction of the maximum used to define the regression cutoff"), but not
+    the regression. Here: q is the upper edge of the bin that holds ``percentile_index``; a line is fitted by least
+    squares through the logarithms of the counts of the filled bins from ``cutoff * q`` on, and the threshold is where
+    the line falls below one value per bin, within ``[cutoff * q, amax]``. It is q, at most ``amax``, when fewer than
+    two such bins are filled or the line does not fall.
+    """
+    total = int(counts.sum())
+    if total == 0 or width == 0.0:
+        return amax
+    quantile = int(np.searchsorted(np.cumsum(counts), percentile_index(total, percent), side="right")) + 1
+    start = int(cutoff * quantile)
+    filled = start + np.flatnonzero(counts[start:])
+    fallback = min(quantile * width, amax)
+    if len(filled) < 2:
+        return fallback
+    x, y = filled + 0.5, np.log(counts[filled])
+    slope = float(((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum())
+    if slope >= 0:
+        return fallback
+    crossing = float(x.mean() - y.mean() / slope)
+    return min(max(crossing, cutoff * quantile) * width, amax)
+
+
 def _last_least(scores: npt.NDArray[np.float64]) -> int:
     """The last index whose score is the least, up to rounding."""
     return int(np.flatnonzero(scores <= scores.min() + _TIE)[-1])
