@@ -255,6 +255,7 @@ def test_interruption_stops_the_workers(proto: onnx.ModelProto) -> None:
         ({"algorithm": "percentile", "percentile": 0}, "found 0"),
         ({"algorithm": "percentile", "percentile": 100.5}, "found 100.5"),
         ({"algorithm": "percentile", "percentile": float("nan")}, "found nan"),
+        ({"algorithm": "max", "workers": 0}, "expected at least 1, found 0"),
         ({"algorithm": "legacy", "regression_cutoff": 1.5}, "expected a number from 0 to 1, found 1.5"),
         ({"algorithm": "entropy2", "bins": 1000}, "power of two from 256 on, found 1000"),
     ],

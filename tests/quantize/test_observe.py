@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -9,6 +11,8 @@ import pytest
 from onnx import TensorProto, helper, parser
 
 from ptqbridge.errors import InputError
+from ptqbridge.model.save import session_model
+from ptqbridge.quantize import collect as collect_module
 from ptqbridge.quantize.collect import open_session
 from ptqbridge.quantize.observe import observe
 from ptqbridge.quantize.ranges import TensorRange
@@ -109,3 +113,16 @@ def test_model_refused_by_the_runtime_is_one_line() -> None:
         open_session(observe(proto, ["out"], values=True))
     assert "\n" not in caught.value.message
     assert onnxruntime.__version__
+
+
+def test_model_with_external_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above protobuf's limit the model goes through a file, to which the observers are appended just the same."""
+    proto = model("y = Mul(x, w) out = Relu(y)")
+    weight = np.random.default_rng(0).normal(size=(1, 4, 8, 8)).astype(np.float32)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    monkeypatch.setattr(collect_module, "session_model", partial(session_model, inline_limit=0))
+    seen = observe(proto, ["y"], values=False)
+    x = np.random.default_rng(1).normal(size=(1, 4, 8, 8)).astype(np.float32)
+    results = open_session(seen).run(seen.fetches, {"x": x})
+    assert results[0] == (x * weight).max()
+    assert results[1] == (x * weight).min()

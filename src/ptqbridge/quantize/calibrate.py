@@ -94,7 +94,7 @@ def calibrate(
     ``InputError`` for a tensor that the model lacks, no samples, NaN or infinity (naming sample and tensor), a sample
     that the model cannot take, or a checkpoint of another calibration.
     """
-    _check_options(algorithm, percentile, bins, regression_cutoff)
+    _check_options(algorithm, percentile, bins, regression_cutoff, workers)
     crew = workers or default_workers()
     effective = max(percentile, HORIZON_LEAST_PERCENTILE) if scheme == "horizon" else percentile
     facts = GraphFacts(proto, _first_shapes(samples) if memory_cap is not None else None)
@@ -226,11 +226,13 @@ def _all_ranges(observation: Observation, found: Mapping[str, TensorRange]) -> d
     return ranges
 
 
-def _check_options(algorithm: str, percentile: float, bins: int, regression_cutoff: float) -> None:
+def _check_options(algorithm: str, percentile: float, bins: int, regression_cutoff: float, workers: int | None) -> None:
     if algorithm not in ALGORITHMS:
         raise OptionError(f"calibration algorithm: expected one of {', '.join(ALGORITHMS)}; found {algorithm!r}")
     if not 0 < percentile <= 100:
         raise OptionError(f"calibration percentile: expected a number above 0 and up to 100, found {percentile}")
+    if workers is not None and workers < 1:
+        raise OptionError(f"calibration workers: expected at least 1, found {workers}")
     if not 0 <= regression_cutoff <= 1:
         raise OptionError(f"calibration regression cutoff: expected a number from 0 to 1, found {regression_cutoff}")
     if bins < 256 or bins & (bins - 1):
