@@ -17,9 +17,16 @@ COMMANDS = {
     "trtexec": "Build and run in one go, as trtexec does (default target: trt).",
     "explain": "Say what every option becomes on each target, and run nothing.",
     "flags": "List all options and what each target makes of them.",
+    "toolchain": "Install a vendor's tools: toolchain install hb-mapper VENV.",
+    "validate": "Check a YAML of hb_mapper or hb_compile: all faults at once.",
+    "import": "Turn a YAML of hb_mapper or hb_compile into the command line that reproduces it.",
+    "migrate": "Rewrite a hb_mapper YAML (Journey 5) for hb_compile (Journey 6), comments kept.",
     "doctor": "Show what is installed and what each target still needs.",
 }
 """Every command with its one-line help, in the order shown."""
+
+_MODULES = {"import": "import_yaml"}
+"""Commands whose module cannot have their name; in the others a dash becomes an underscore."""
 
 Main = Callable[[list[str]], int]
 
@@ -35,7 +42,8 @@ class _Raw(click.Command):
         return args
 
     def invoke(self, ctx: click.Context) -> int:
-        module = importlib.import_module(f"ptqbridge.cli.{self.name}")
+        name = self.name or ""
+        module = importlib.import_module(f"ptqbridge.cli.{_MODULES.get(name, name.replace('-', '_'))}")
         main: Main = module.main
         return main(list(ctx.args))
 

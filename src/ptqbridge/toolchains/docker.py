@@ -1,0 +1,107 @@
+"""Running a program in a container: one mount, our user, no shell, and no container left behind."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import secrets
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ptqbridge.errors import ToolchainMissing
+from ptqbridge.toolchains.local import run
+from ptqbridge.toolchains.program import Env, Finished, OnLine
+
+MOUNT = "/ptqbridge"
+"""Where the folder stands inside the container."""
+_CLIENT_FAILED, _NOT_EXECUTABLE, _NOT_FOUND = 125, 126, 127
+"""Exit statuses of ``docker run`` itself (docker run reference, "Exit status")."""
+
+
+class Docker:
+    """An image with the vendor's tools. The image must be on this machine: nothing is pulled."""
+
+    def __init__(self, image: str) -> None:
+        self.image = image
+        self.name = f"docker:{image}"
+
+    def __enter__(self) -> Docker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def inside(self, folder: Path, place: str = "") -> str:
+        """The folder is mounted at one fixed place."""
+        return f"{MOUNT}/{place}" if place else MOUNT
+
+    def stage(self, folder: Path) -> None:
+        """The folder is mounted."""
+
+    def command(
+        self, argv: Sequence[str], folder: Path, *, cwd: str = "", env: Env | None = None, container: str = ""
+    ) -> list[str]:
+        """The ``docker run`` command."""
+        words = ["docker", "run", "--rm", "--init", "--pull=never"]
+        words += [f"--name={container}"] if container else []
+        words += [f"--user={os.getuid()}:{os.getgid()}", f"--mount={_mount(folder)}"]
+        words += [f"--workdir={self.inside(folder, cwd)}"]
+        # The image knows no home of our user, and tools write caches there.
+        variables = {"HOME": self.inside(folder), **(env or {})}
+        words += [f"--env={name}={value}" for name, value in variables.items() if value is not None]
+        return [*words, self.image, *argv]
+
+    def run(
+        self,
+        argv: Sequence[str],
+        folder: Path,
+        *,
+        cwd: str = "",
+        log: Path,
+        on_line: OnLine | None = None,
+        env: Env | None = None,
+        timeout: float | None = None,
+    ) -> Finished:
+        """See ``program.Toolchain.run``."""
+        container = f"ptqbridge-{secrets.token_hex(6)}"
+        command = self.command(argv, folder, cwd=cwd, env=env, container=container)
+        over = False
+        try:
+            finished = run(command, folder, log=log, on_line=on_line, timeout=timeout)
+            over = not finished.timed_out and finished.status >= 0
+        finally:
+            if not over:  # ending the client does not end the container
+                _remove(container)
+        if finished.status == _CLIENT_FAILED:
+            said = finished.lines[0] if finished.lines else "docker run failed"
+            raise ToolchainMissing(f"{self.name}: {said}", hint="the image must be on this machine: docker pull it")
+        if finished.status in (_NOT_EXECUTABLE, _NOT_FOUND):
+            raise ToolchainMissing(f"{self.name}: {argv[0]} was not found in the image")
+        return finished
+
+    def fetch(self, folder: Path, place: str) -> None:
+        """The folder is mounted."""
+
+
+def _mount(folder: Path) -> str:
+    """The value of --mount, which is one line of CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(["type=bind", f"source={folder.resolve()}", f"target={MOUNT}"])
+    return text.getvalue()
+
+
+def _remove(container: str) -> None:
+    """End and remove the container; it may be gone already, and the daemon may not answer."""
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(
+            ["docker", "rm", "--force", container],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=30,
+            start_new_session=True,
+            check=False,
+        )
