@@ -9,7 +9,15 @@ from typing import Any, TypeVar
 from ptqbridge.rulebook import Outcome, Rulebook, Verdict
 from ptqbridge.spec import BuildSpec, RunSpec
 
-COMMON = ("target", "config", "out", "json", "dryRun", "help", "verbose")
+COMMON: Mapping[str, str] = {
+    "target": "the target planned for",
+    "config": "options taken from that file",
+    "out": "the folder of everything written",
+    "json": "one JSON object instead of text",
+    "dryRun": "everything is written, nothing is run",
+    "help": "the help text",
+    "verbose": "a detailed log, and tracebacks",
+}
 """Options that mean the same on every target; no backend has a rule for them."""
 
 
@@ -123,7 +131,7 @@ def map_options(request: Request, book: Rulebook[C], context: C) -> tuple[tuple[
 
 def _outcome(item: Asked, book: Rulebook[C], context: C) -> Outcome:
     if item.name in COMMON:
-        return Outcome(Verdict.EXACT, "the same", "means the same on every target")
+        return Outcome(Verdict.EXACT, COMMON[item.name])
     return book.apply(item.name, item.value, context)
 
 

@@ -151,7 +151,7 @@ def _external(path: Path, mynet: Path) -> None:
     ("make", "message"),
     [
         (lambda path, mynet: path.write_bytes(b""), "is empty"),
-        (lambda path, mynet: path.write_bytes(b"\x00garbage" * 100), "not an ONNX file"),
+        (lambda path, mynet: path.write_bytes(b"\x00garbage" * 100), "not an ONNX"),
         (_truncated, "truncated"),
         (_future, "opset 99"),
         (_custom, "Frobnicate"),

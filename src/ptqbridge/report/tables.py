@@ -32,7 +32,7 @@ def previews(option: Option, target: Target) -> list[Preview]:
     found: list[Preview] = []
     for example in option.examples:
         if option.name in COMMON:
-            outcome = exact("the same", "means the same on every target")
+            outcome = exact(COMMON[option.name])
         else:
             outcome = load(target).preview(option.name, option.value.parse(example), target)
         if all(outcome != other.outcome for other in found):

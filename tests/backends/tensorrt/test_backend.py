@@ -30,7 +30,6 @@ def test_building_and_running_say_what_is_missing(
     for action in (
         lambda: backend.build(plan, say=print, progress=None),
         lambda: backend.run(plan, "m.engine", say=print),
-        lambda: backend.check_artifact(plan, "m.engine"),
         lambda: backend.device_info(plan),
     ):
         with pytest.raises(ToolchainMissing, match="NVIDIA GPU"):
