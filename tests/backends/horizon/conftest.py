@@ -37,3 +37,15 @@ def plan_of(monkeypatch: pytest.MonkeyPatch, root: Path) -> Callable[..., Plan]:
         return plan(request_of(line, target, command), toolchain)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def cases(root: Path) -> Path:
+    """The folder of published configurations and outputs; skipped where there is none."""
+    import os
+
+    named = os.environ.get("PTQBRIDGE_CASES", "")
+    found = Path(named) if named else root.parent / "shared" / "cases"
+    if not found.is_dir():
+        pytest.skip("no cases: PTQBRIDGE_CASES is not set and ../shared/cases is not there")
+    return found

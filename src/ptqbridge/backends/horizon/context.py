@@ -71,13 +71,13 @@ class Context:
     def image(self) -> bool:
         """Whether the tool inserts the normalisation, so that the built model takes pixels.
 
-        An explicit float input format, or a model that takes no pictures, keeps the model's own input; the samples
-        are then normalised beforehand.
+        An explicit input format, or a model that takes no pictures, keeps the model's own input (as floats, or
+        quantized by the caller); the samples are then normalised beforehand.
         """
-        float_input = any(entry.dtype == "fp32" for entry in self.request.build.input_formats)
+        own_input = bool(self.request.build.input_formats)
         pictures = self.network is None or any(map(self.is_picture, self.network.inputs))
         normalised = self.request.gave("mean", "std", "scale") or any(normalisation(self.preprocess))
-        return normalised and pictures and not float_input
+        return normalised and pictures and not own_input
 
     def is_picture(self, spec: TensorSpec) -> bool:
         """Rank 4 with three channels, or one when the model was trained on gray pictures."""
