@@ -39,6 +39,27 @@ def refuse(plan: Plan) -> None:
         raise OptionError(f"--strict: target {name} ignores {', '.join(idle)}")
 
 
+def check_files(plan: Plan) -> None:
+    """The files the command line names are there, before anything long begins. Raises InputError naming option and path.
+
+    trtexec calibrates on random numbers when the cache of ``--calib`` is missing.
+    """
+    named = (
+        ("--onnx", plan.build.model.path),
+        ("--calib", plan.build.calibration.cache),
+        ("--calibData", _plain_path(plan.build.calibration.data)),
+        ("--loadEngine", plan.run.artifact),
+    )
+    for option, path in named:
+        if path and not os.path.exists(path):
+            raise InputError(f"{option}: {path} does not exist")
+
+
+def _plain_path(data: str) -> str:
+    """The file behind ``FILE:ARRAY`` and ``FILE.py:FUNCTION``."""
+    return data if os.path.exists(data) else data.rpartition(":")[0] or data
+
+
 def write_plan(invocation: Invocation, plan: Plan, folder: str) -> list[str]:
     """Write plan.json and the plan's files into ``folder`` (made if missing); returns the paths written."""
     from ptqbridge.report.record import plan_record

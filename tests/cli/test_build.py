@@ -157,7 +157,7 @@ def _external(path: Path, mynet: Path) -> None:
         (_custom, "Frobnicate"),
         (_external, "outside"),
         (lambda path, mynet: path.mkdir(), "folder"),
-        (lambda path, mynet: None, "does not exist"),
+        (lambda path, mynet: None, "--onnx: m.onnx does not exist"),
     ],
     ids=["empty", "garbage", "truncated", "future opset", "custom operator", "external data", "folder", "missing"],
 )
@@ -243,3 +243,10 @@ def test_interrupted_build_leaves_nothing(program: Callable[..., object], tmp_pa
     assert "Traceback" not in err
     assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["build", "trtexec"])
+def test_a_misspelt_cache_is_an_error_before_anything_else(ptq: Ptq, mynet: Path, command: str) -> None:
+    answer = ptq(command, f"--onnx={mynet}/mynet.onnx", "--target=trt", "--int8", "--calib=typo.cache")
+    assert answer.status == 3
+    assert "--calib: typo.cache does not exist" in answer.err

@@ -9,7 +9,7 @@ from ptqbridge.backends import load
 from ptqbridge.cli.helptext import command_help
 from ptqbridge.cli.say import Speaker
 from ptqbridge.errors import OptionError
-from ptqbridge.execute import make_plan, out_folder, result_record, write_into, write_plan
+from ptqbridge.execute import check_files, make_plan, out_folder, result_record, write_into, write_plan
 from ptqbridge.invocation import Invocation, understand
 from ptqbridge.plan import Request
 from ptqbridge.report import mapping
@@ -43,6 +43,7 @@ def _one(invocation: Invocation, request: Request, speaker: Speaker) -> dict[str
         speaker.print(mapping.text([plan]))
         speaker.line(f"dry run: nothing was run; written: {', '.join(written) or 'nothing (give --out=FOLDER)'}")
         return result_record(plan, dry_run=True, written=written)
+    check_files(plan)
     speaker.mapping(plan)
     backend = load(request.target)
     if folder:

@@ -13,7 +13,7 @@ import ptqbridge
 from ptqbridge.backends import Backend, load
 from ptqbridge.cli.helptext import command_help
 from ptqbridge.errors import PtqbridgeError
-from ptqbridge.execute import make_plan, out_folder, result_record, write_into, write_plan
+from ptqbridge.execute import check_files, make_plan, out_folder, result_record, write_into, write_plan
 from ptqbridge.invocation import Invocation, single_target, understand
 from ptqbridge.measure.echo import device_lines, echo_lines
 from ptqbridge.measure.trtlog import TrtLog
@@ -64,6 +64,8 @@ def _perform(invocation: Invocation, plan: Plan, backend: Backend, log: TrtLog) 
     options = invocation.options
     log.warning(*options.warnings)
     log.info(*echo_lines(effective(options)))
+    if not options.value("dryRun"):
+        check_files(plan)
     log.info(*device_lines(backend.device_info(plan)))
     _say_mapping(plan, log)
     folder = out_folder(invocation, invocation.requests[0], invocation.requests)
