@@ -15,6 +15,8 @@ COMMANDS = {
     "build": "Make the artifact for a target: quantize, compile, check.",
     "run": "Run an artifact (or a model) and report its performance.",
     "trtexec": "Build and run in one go, as trtexec does (default target: trt).",
+    "calibrate": "Find ranges from samples, write them in any form; convert, show, diff, verify such files.",
+    "lint-data": "Find what is wrong with calibration data before it ruins a build.",
     "explain": "Say what every option becomes on each target, and run nothing.",
     "flags": "List all options and what each target makes of them.",
     "toolchain": "Install a vendor's tools: toolchain install hb-mapper VENV.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from collections.abc import Collection
 
 from ptqbridge.cli import COMMANDS
 from ptqbridge.options.option import GROUPS, Option
@@ -13,6 +14,9 @@ _USAGE = {
     "build": "ptqbridge build --onnx=MODEL [--target=T] [OPTIONS]",
     "run": "ptqbridge run (--loadEngine=ARTIFACT | --onnx=MODEL) [--target=T] [OPTIONS]",
     "trtexec": "ptqbridge trtexec --onnx=MODEL [--target=T] [OPTIONS]",
+    "calibrate": "ptqbridge calibrate --onnx=MODEL --calibData=DATA [--out=FILE|FOLDER] [OPTIONS]\n"
+    "       ptqbridge calibrate (convert A B | show FILE | diff A B | verify FILE --onnx=MODEL) [--help]",
+    "lint-data": "ptqbridge lint-data --onnx=MODEL --calibData=DATA [OPTIONS]",
     "explain": "ptqbridge explain [--json] [--target=T ...] [--] OPTIONS",
 }
 _EXAMPLES = {
@@ -22,17 +26,28 @@ _EXAMPLES = {
     ),
     "run": ("ptqbridge run --loadEngine=model_int8.onnx --infStreams=2 --duration=5",),
     "trtexec": ("ptqbridge trtexec --onnx=model.onnx --best --target=cpu",),
+    "calibrate": (
+        "ptqbridge calibrate --onnx=model.onnx --calibData=calib --calibAlgo=percentile --out=model.ranges.json",
+        "ptqbridge calibrate --onnx=model.onnx --calibData=calib --calibAlgo=entropy2 --out=model.cache",
+        "ptqbridge calibrate --onnx=model.onnx --calibData=images --preset=imagenet --target=j5 --out=calibration_data",
+        "ptqbridge calibrate convert model.cache model.ranges.json",
+        "ptqbridge calibrate verify model.cache --onnx=model.onnx --minCoverage=100",
+    ),
+    "lint-data": ("ptqbridge lint-data --onnx=model.onnx --calibData=images --preset=imagenet",),
     "explain": ("ptqbridge explain --target=trt --target=j5 --target=j6m -- --onnx=model.onnx --best",),
 }
 
 
-def command_help(command: str) -> str:
-    """The whole help text of a command: usage, examples, then every option by group."""
+def command_help(command: str, names: Collection[str] = ()) -> str:
+    """The whole help text of a command: usage, examples, then its options (all, or those named) by group."""
     width = min(shutil.get_terminal_size((100, 24)).columns, 110)
     lines = [f"Usage: {_USAGE[command]}", "", COMMANDS[command], "", "Examples:"]
     lines += [f"  {example}" for example in _EXAMPLES[command]]
     for group in GROUPS:
         rows = [option for option in OPTIONS if option.group == group and not option.hidden]
+        rows = [option for option in rows if not names or option.name in names]
+        if not rows:
+            continue
         lines += ["", f"{group.capitalize()} options:"]
         for option in rows:
             lines += _option_lines(option, width)

@@ -38,8 +38,8 @@ BRIDGE_ROWS = (
         default=0, ours=True),
     Option("skipBroken", CALIBRATION, Int(least=0), "Unreadable samples to pass over before giving up.", ("0",),
         default=0, ours=True),
-    Option("memCap", CALIBRATION, Size(), "Memory that calibration may take beside the model: MiB, or with a unit"
-        " K, M or G; tensors are then seen in groups, one pass each.", ("2G",), ours=True),
+    Option("memCap", CALIBRATION, Size(), "Memory that calibration may take: MiB, or with a unit K, M or G;"
+        " tensors are then seen in groups, one pass each.", ("2G",), ours=True),
     Option("calibCheckpoint", CALIBRATION, Path(), "File that calibration saves its state in now and then, and goes on"
         " from after an interruption.", ("calib.state",), default="", ours=True),
     Option("scheme", CALIBRATION, Choice(choices=("tensorrt", "horizon", "onnxruntime")),

@@ -42,7 +42,7 @@ def calibration_data(path: str, context: Context) -> Outcome:
     if context.strong:
         edits = (QDQ,)
         return exact(f"{QDQ} of {path}", f"{context.name} takes ranges from the ONNX only", edits=edits)
-    calls = (f"config.int8_calibrator = CachedRanges({quoted(OWN_CACHE)})",)
+    calls = (f"config.int8_calibrator = cached_ranges(trt, {quoted(OWN_CACHE)})",)
     return exact(
         f"our calibration of {path} writes {OWN_CACHE}; {calls[0]}", "the ranges reach TensorRT as a cache", calls=calls
     )
@@ -108,7 +108,7 @@ def skip_broken(count: int, context: Context) -> Outcome:
 @BRIDGE.building("memCap")
 def memory_cap(size: int, context: Context) -> Outcome:
     """Our own collector's."""
-    return _applied(f"our calibration keeps within {size / 2**20:g} MiB beside the model", context)
+    return _applied(f"our calibration keeps within {size / 2**20:g} MiB", context)
 
 
 @BRIDGE.building("calibCheckpoint")
@@ -117,7 +117,7 @@ def checkpoint(path: str, context: Context) -> Outcome:
     return _applied(f"our calibration goes on from {path} after an interruption", context)
 
 
-BRIDGE.always("scheme", "trtCalibrator", outcome=ignored("it belongs to the calibrate command"))
+BRIDGE.always("scheme", outcome=ignored("it belongs to the calibrate command"))
 
 
 @BRIDGE.rule("trtVersion")
@@ -125,6 +125,8 @@ def version(text: str, context: Context) -> Outcome:
     """A build needs that very generation installed; a plan does not."""
     return exact(f"the calls are those of TensorRT {context.version}", "a build needs this generation installed")
 
+
+BRIDGE.always("trtCalibrator", outcome=ignored("it belongs to the calibrate command"))
 
 
 @BRIDGE.building("preset")

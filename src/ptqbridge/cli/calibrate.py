@@ -1,0 +1,175 @@
+"""``ptqbridge calibrate``: ranges from samples, in any form; and the commands on files of ranges."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import replace
+from typing import Any
+
+from ptqbridge.cli.helptext import command_help
+from ptqbridge.cli.restrict import SAMPLES, unused
+from ptqbridge.cli.say import Speaker
+from ptqbridge.errors import OptionError
+from ptqbridge.invocation import Invocation, single_target, understand
+
+USED = frozenset(SAMPLES) | {
+    *("out", "calibAlgo", "calibPercentile", "memCap", "calibCheckpoint", "scheme", "trtVersion", "trtCalibrator")
+}
+FILE_COMMANDS = ("convert", "show", "diff", "verify")
+
+
+def main(argv: list[str]) -> int:
+    """Calibrate, or hand over to one of the commands on files."""
+    if argv and argv[0] in FILE_COMMANDS:
+        from ptqbridge.cli.ranges import run
+
+        return run(argv)
+    if "--help" in argv or "-h" in argv or not argv:
+        print(command_help("calibrate", USED), end="")
+        return 0
+    invocation = understand(argv, command="calibrate", default_target="cpu")
+    assert invocation is not None  # help was handled above
+    options = invocation.options
+    left = unused(options, USED, "calibrate")
+    speaker = Speaker(quiet=options.value("json"))
+    for warning in options.warnings:
+        speaker.warn(warning)
+    if left:
+        speaker.line(f"not used here, from the job file: {', '.join(left)}")
+    started = time.perf_counter()
+    out = options.value("out") or _default_out(invocation)
+    record = _ranges(invocation, out, speaker) if _is_file(out) else _data(invocation, out, speaker)
+    seconds = time.perf_counter() - started
+    speaker.line(f"wrote {out} in {seconds:.1f} s")
+    if options.value("json"):
+        record = {"ok": True, "command": "calibrate", "out": out, **record, "seconds": seconds}
+        print(json.dumps(record, ensure_ascii=False, indent=1))
+    return 0
+
+
+def _default_out(invocation: Invocation) -> str:
+    stem = os.path.splitext(os.path.basename(invocation.build.model.path))[0]
+    return f"{stem or 'model'}.ranges.json"
+
+
+def _is_file(out: str) -> bool:
+    """Whether --out is a file of ranges; anything without a known ending is a folder of Horizon data."""
+    from ptqbridge.quantize.formats import form_of
+    from ptqbridge.quantize.formats.writing import writable_forms
+
+    if os.path.isdir(out) or out.endswith(("/", os.sep)):
+        return False
+    if form_of(out):
+        return True
+    if os.path.splitext(out)[1]:
+        raise OptionError(
+            f"--out={out}: expected a folder for Horizon's data, or one of the endings {writable_forms()}"
+        )
+    return False
+
+
+def _scheme(invocation: Invocation) -> str:
+    """--scheme, else that of --target, else tensorrt: it takes all tensors, so its ranges serve the others too."""
+    asked = str(invocation.options.value("scheme"))
+    if asked or "target" not in invocation.options:
+        return asked or "tensorrt"
+    return single_target(invocation).target.backend
+
+
+def _default_algorithm(invocation: Invocation, *, cache: bool) -> str:
+    """What the reader of the file would do itself; percentile, the most forgiving, where that is not known."""
+    backend = single_target(invocation).target.backend if "target" in invocation.options else ""
+    if backend == "horizon":
+        return "max"
+    return "entropy2" if cache or backend == "tensorrt" else "percentile"
+
+
+def _ranges(invocation: Invocation, out: str, speaker: Speaker) -> dict[str, Any]:
+    from ptqbridge.files import write_atomic
+    from ptqbridge.quantize.alone import find_ranges
+    from ptqbridge.quantize.formats import Form, form_of, render
+    from ptqbridge.quantize.formats.trt_cache import version_number
+    from ptqbridge.report.calibration import converted
+
+    options, form = invocation.options, form_of(out)
+    assert form is not None
+    single_target(invocation)
+    version_number(options.value("trtVersion"))  # wrong ones are refused before the work, not after
+    _must_be_writable(out)
+    scheme = _scheme(invocation)
+    default = _default_algorithm(invocation, cache=form is Form.TRT_CACHE)
+    with speaker.progress() as progress:
+        found = find_ranges(invocation.build, scheme, default_algorithm=default, say=speaker.line, progress=progress)
+    written = render(found.ranges, form, version=options.value("trtVersion"), calibrator=options.value("trtCalibrator"))
+    write_atomic(out, written.text)
+    for note in found.notes:
+        speaker.line(f"note: {note}")
+    for line in converted(written.losses, written.notes):
+        speaker.line(line)
+    if scheme == "onnxruntime" and form is not Form.RANGES:
+        speaker.line(
+            "note: these are the tensors that our own cpu target quantizes; others want more (leave --scheme out)"
+        )
+    left_out = found.ranges.details.get("left_out")
+    if isinstance(left_out, dict):
+        speaker.line(f"no range: {', '.join(f'{name} ({why})' for name, why in left_out.items())}")
+    ranges = found.ranges
+    speaker.line(f"{len(ranges.tensors)} ranges by {ranges.method} over {ranges.samples} samples, as {form}")
+    return {
+        "form": str(form),
+        "scheme": scheme,
+        "method": found.ranges.method,
+        "samples": found.ranges.samples,
+        "tensors": len(found.ranges.tensors),
+        "fingerprint": {"data": found.ranges.data_fingerprint, "model": found.ranges.model_fingerprint},
+        "details": dict(found.ranges.details),
+        "notes": [*found.notes, *written.notes],
+        "lost": [loss.to_dict() for loss in written.losses],
+    }
+
+
+def _must_be_writable(out: str) -> None:
+    """A folder that is not there is found out before the calibration, not after it."""
+    from ptqbridge.errors import InputError
+
+    folder = os.path.dirname(out) or "."
+    if not os.path.isdir(folder):
+        raise InputError(f"--out: cannot write {out}: its folder does not exist")
+
+
+def _data(invocation: Invocation, out: str, speaker: Speaker) -> dict[str, Any]:
+    from ptqbridge.quantize.alone import write_horizon_data
+
+    options = invocation.options
+    target = single_target(invocation).target
+    if target.backend != "horizon" or "target" not in options:
+        raise OptionError(
+            f"--out={out}: a folder means calibration data for a Horizon compiler; say which with --target",
+            hint="for instance --target=j5 or --target=j6m; ranges go to a file such as model.ranges.json",
+        )
+    idle = [name for name in ("calibAlgo", "calibPercentile", "scheme", "memCap", "trtVersion") if name in options]
+    if idle:
+        words = ", ".join(f"--{name}" for name in idle)
+        raise OptionError(
+            f"{words}: no ranges are found when data are written; Horizon's compilers calibrate themselves",
+            hint="give the method to build, or name a file of ranges with --out",
+        )
+    # Each file holds one inference of the shape the compiler builds, and a dynamic batch becomes 1 there.
+    build = replace(invocation.build, calibration=replace(invocation.build.calibration, batch=1))
+    written = write_horizon_data(build, out, journey6=target.name.startswith("nash"), say=speaker.line)
+    for note in written.notes:
+        speaker.line(f"note: {note}")
+    speaker.line("for the compiler's YAML:")
+    for key, value in written.yaml.items():
+        speaker.line(f"  {key}: {value}")
+    return {
+        "form": "Horizon data",
+        "target": target.name,
+        "samples": written.samples,
+        "folders": written.folders,
+        "yaml": written.yaml,
+        "fingerprint": {"data": written.fingerprint},
+        "notes": list(written.notes),
+    }
