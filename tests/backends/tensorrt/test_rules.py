@@ -36,7 +36,7 @@ def test_examples_apply_and_are_explained(version: str, alone: bool) -> None:
             assert outcome.because or outcome.verdict is Verdict.EXACT, where
             assert not outcome.because.endswith("."), where
             assert bool(outcome.becomes) is (outcome.verdict in (Verdict.EXACT, Verdict.APPROXIMATE)), where
-            assert set(outcome.emits) <= {"calls", "edits"}, where
+            assert set(outcome.emits) <= {"calls", "dla", "edits"}, where
             for text in (*outcome.emits.get("calls", ()), *outcome.emits.get("edits", ())):
                 assert text in outcome.becomes, where
 
@@ -225,9 +225,10 @@ def test_plugins_to_serialize_are_one_list(plan_of: PlanOf) -> None:
     ]
 
 
-def test_int8_inputs_take_their_range_from_the_cache(row_of: RowOf) -> None:
-    row = row_of("8.6", "--inputIOFormats=int8:chw", "--calib=c.cache")
-    assert row.becomes == "tensor.set_dynamic_range(-127 * scale, 127 * scale)"
+def test_a_cache_serves_int8_inputs_only_with_int8_as_in_trtexec(row_of: RowOf) -> None:
+    assert row_of("8.6", "--inputIOFormats=int8:chw", "--calib=c.cache").verdict is Verdict.IGNORED
+    row = row_of("8.6", "--inputIOFormats=int8:chw", "--int8", "--calib=c.cache")
+    assert row.becomes == 'config.int8_calibrator = cached_ranges(trt, "c.cache")'
 
 
 @pytest.mark.parametrize(

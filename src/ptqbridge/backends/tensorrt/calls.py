@@ -9,10 +9,14 @@ import re
 from collections.abc import Iterable
 
 from ptqbridge.backends.tensorrt.context import Context
+from ptqbridge.backends.tensorrt.rules.build import POOLS
+from ptqbridge.backends.tensorrt.rules.network import calibration_calls
 
+DLA = "<dla>"
+"""Where the calls of ``--useDLACore`` stand, in their own order."""
 ORDER = (
     "import ",
-    r"cuda\.Device",
+    "device = ",
     r"ctypes\.CDLL",
     "logger = ",
     r"trt\.init_libnvinfer_plugins",
@@ -23,60 +27,79 @@ ORDER = (
     r"parser\.(set|clear)_flag",
     r"parser\.set_builder_config",
     r"parser\.parse_from_file",
+    "parser_plugins = ",
+    r"load_plugins\(builder",
     "config = ",
     "profile = ",
+    r"network\.get_input|profile\.set_shape|set_input_range|require_valid\(profile\)|config\.add_optimization_profile\(profile\)",
     r"profile\d+ = ",
-    r"network\.get_(input|output)\(.*\)\.dtype",
-    r"network\.get_(input|output)\(.*\)\.allowed_formats",
-    r"network\.mark",
-    r"attentions\[",
-    r"config\.set_flag\(trt\.BuilderFlag\.(SPARSE_WEIGHTS|DISABLE_TIMING_CACHE)\)",
-    r"config\.builder_optimization_level",
-    r"config\.set_memory_pool_limit\(trt\.MemoryPoolType\.WORKSPACE",
-    r"config\.set_flag\(trt\.BuilderFlag\.(REFIT|STRIP_PLAN)\)",
-    r"profile\.set_shape",
-    r"config\.add_optimization_profile\(profile\)",
     r"config\.add_optimization_profile",
-    r"config\.set_flag\(trt\.BuilderFlag\.(VERSION_COMPATIBLE|EXCLUDE_LEAN_RUNTIME)\)",
-    r"config\.set_memory_pool_limit",
+    r"network\.get_output",
+    r"network\.mark|mark_debug",
+    r"make_decomposable",
+    *(rf"config\.set_memory_pool_limit\(trt\.MemoryPoolType\.{pool}," for pool in POOLS.values()),
+    r"config\.tiling_optimization_level",
+    r"config\.l2_limit_for_tiling",
+    r"config\.set_preview_feature",
+    r"config\.set_flag\(trt\.BuilderFlag\.ENABLE_TACTIC_HEURISTIC",
+    r"config\.builder_optimization_level",
+    r"config\.max_num_tactics",
+    *(
+        rf"config\.set_flag\(trt\.BuilderFlag\.{flag}\)"
+        for flag in ("DISABLE_TIMING_CACHE", "DISABLE_COMPILATION_CACHE", "ERROR_ON_TIMING_CACHE_MISS")
+    ),
+    r"config\.clear_flag",
+    r"config\.set_flag\(trt\.BuilderFlag\.REFIT",
+    r"config\.set_flag\(trt\.BuilderFlag\.STRIP_PLAN\)",
+    r"config\.set_flag\(trt\.BuilderFlag\.VERSION_COMPATIBLE\)",
+    r"config\.plugins_to_serialize|serialize_plugins",
+    *(
+        rf"config\.set_flag\(trt\.BuilderFlag\.{flag}\)"
+        for flag in ("EXCLUDE_LEAN_RUNTIME", "SPARSE_WEIGHTS", "MONITOR_MEMORY", "DISTRIBUTIVE_INDEPENDENCE")
+    ),
     r"config\.profiling_verbosity",
     r"config\.min_timing_iterations",
     r"config\.avg_timing_iterations",
-    r"config\.(default_device_type|DLA_core)",
-    r"config\.set_flag\(trt\.BuilderFlag\.(GPU_FALLBACK|DIRECT_IO)\)",
-    r"config\.set_flag\(trt\.BuilderFlag\.(?!\w+_PRECISION_CONSTRAINTS)",
-    r"config\.clear_flag",
-    r"tensor\.set_dynamic_range",
-    r"calibration_profile",
+    *(rf"config\.set_flag\(trt\.BuilderFlag\.{flag}\)" for flag in ("FP16", "INT8", "BF16", "FP8", "INT4")),
+    r"set_made_up_ranges",
+    r"set_io_ranges",
+    r"calibration_profile|require_valid\(calibration_profile",
     r"config\.set_calibration_profile",
     r"config\.int8_calibrator",
+    r"config\.set_flag\(trt\.BuilderFlag\.DIRECT_IO\)",
+    r"config\.set_flag\(trt\.BuilderFlag\.\w+_PRECISION_CONSTRAINTS\)",
+    r"set_layer_precisions",
+    r"set_layer_output_types",
+    r"set_layer_devices",
+    r"config\.set_flag\(trt\.BuilderFlag\.SAFETY_SCOPE\)",
+    DLA,
     r"config\.set_tactic_sources",
+    r"config\.hardware_compatibility_level",
+    r"config\.runtime_platform",
+    r"config\.max_aux_streams",
+    r"config\.set_flag",
     r"timing_cache = ",
     r"config\.set_timing_cache",
-    r"config\.set_flag\(trt\.BuilderFlag\.\w+_PRECISION_CONSTRAINTS\)",
-    r"layers\[.*\.precision",
-    r"layers\[.*\.set_output_type",
-    r"config\.set_device_type",
-    r"config\.set_preview_feature",
-    r"config\.hardware_compatibility_level",
+    "stream = ",
     r"config\.profile_stream",
     r"config\.",
     "engine_bytes = ",
     r"merge_timing_cache",
-    r"Path\(",
+    r"write_engine",
     "runtime = trt",
     "runtime = ",
-    r"runtime\.temporary_directory",
     r"runtime\.engine_host_code_allowed",
+    r"runtime\.temporary_directory",
     r"runtime\.tempfile_control_flags",
-    r"runtime\.",
+    r"runtime\.DLA_core",
+    r"runtime\.|load_plugins\(runtime",
     "engine = ",
     r"trt\.Refitter|inspector",
     r"refitter = ",
     r"trt\.OnnxParserRefitter",
     r"refitter\.",
     r"engine\.(weight_streaming|get_tensor_profile)",
-    r"context = |contexts = |engine\.create_execution_context",
+    r"context = |engine\.create_execution_context",
     r"context\.nvtx_verbosity",
     r"context\.persistent_cache_limit",
     r"context\.set_device_memory",
@@ -89,11 +112,9 @@ ORDER = (
     r"context\.execute_async_v3",
     r"context\.",
 )
-"""What a call begins with, in trtexec's order of calls."""
+"""What a call begins with, in trtexec's order of calls; those of 10 stand where v10.13.3 has them."""
 
 EARLIER = (
-    # trtexec sets this flag with the DLA core, else with the per-layer precisions.
-    ("config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)", "config.DLA_core", "config.DLA_core"),
     # The configuration has to exist before the parser is told of it.
     ("config = builder.create_builder_config()", "parser = ", "parser.set_builder_config"),
 )
@@ -107,8 +128,8 @@ def always(context: Context) -> tuple[str, ...]:
     """The calls that every plan makes, whatever options were given."""
     calls = [
         "import tensorrt as trt",
-        "cuda.Device(0).retain_primary_context().push()",
-        "logger = trt.Logger(trt.Logger.INFO)",
+        "device = open_device(0)",
+        "logger = message_log(trt)",
     ]
     if not context.gave("versionCompatible") and not _other_runtime(context):
         calls.append('trt.init_libnvinfer_plugins(logger, "")')
@@ -135,7 +156,8 @@ def _building(context: Context) -> list[str]:
         "config.profiling_verbosity = trt.ProfilingVerbosity.LAYER_NAMES_ONLY",
         "config.avg_timing_iterations = 8",
         "config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.NONE",
-        "config.profile_stream = int(stream.handle)",
+        "stream = device.stream()",
+        "config.profile_stream = stream.handle",
         "engine_bytes = builder.build_serialized_network(network, config)",
     ]
     if old:
@@ -146,7 +168,10 @@ def _building(context: Context) -> list[str]:
         if not context.request.build.output_formats:
             calls.append("network.get_output(i).allowed_formats = 1 << int(trt.TensorFormat.LINEAR)")
     if context.made_up and not context.strong:
-        calls.append("tensor.set_dynamic_range(-bound, bound)")
+        calls.append("set_made_up_ranges(trt, network)")
+    calibration = context.request.build.calibration
+    if context.gave("int8", "best") and calibration.cache and not context.strong and calibration.shapes:
+        calls += calibration_calls({name: shape.opt for name, shape in calibration.shapes.items()})
     return calls
 
 
@@ -159,9 +184,8 @@ def _loading(context: Context) -> list[str]:
     if not context.loads:
         calls.append("engine = runtime.deserialize_cuda_engine(engine_bytes)")
     if context.runs and not context.request.run.time_load:
-        if context.request.run.streams == 1:
-            calls.append("context = engine.create_execution_context()")
         calls += [
+            "context = engine.create_execution_context()",
             "context.nvtx_verbosity = trt.ProfilingVerbosity.LAYER_NAMES_ONLY",
             "context.persistent_cache_limit = 0",
             "context.set_tensor_address(name, address)",
@@ -170,12 +194,18 @@ def _loading(context: Context) -> list[str]:
     return calls
 
 
-def arrange(defaults: Iterable[str], asked: Iterable[str]) -> tuple[str, ...]:
-    """Defaults overridden by what was asked, each once, in trtexec's order; calls of one kind keep their order."""
+def arrange(defaults: Iterable[str], asked: Iterable[str], dla: Iterable[str] = ()) -> tuple[str, ...]:
+    """Defaults overridden by what was asked, each once, in trtexec's order; calls of one kind keep their order.
+
+    ``dla`` are the calls for a DLA core; a flag among them that others set too is set where the others set it.
+    """
     chosen: dict[str, str] = {}
     for text in (*defaults, *asked):
         chosen[_target(text)] = text
-    ordered = sorted(chosen.values(), key=_position)
+    block = [text for text in dict.fromkeys(dla) if text not in chosen.values()]
+    placed = [(_position(text), text) for text in chosen.values()]
+    placed += [(ORDER.index(DLA), text) for text in sorted(block, key=_dla_position)]
+    ordered = [text for _, text in sorted(placed, key=lambda pair: pair[0])]
     for text, leader, reason in EARLIER:
         place = next((index for index, other in enumerate(ordered) if other.startswith(leader)), None)
         if text in ordered and place is not None and any(other.startswith(reason) for other in ordered):
@@ -184,11 +214,15 @@ def arrange(defaults: Iterable[str], asked: Iterable[str]) -> tuple[str, ...]:
     return tuple(ordered)
 
 
+def _dla_position(text: str) -> int:
+    parts = ("require_dla", "default_device", "DLA_core", "PREFER_", "engine_capability", "GPU_FALLBACK", "DIRECT_IO")
+    return next((index for index, part in enumerate(parts) if part in text), len(parts))
+
+
 def _target(text: str) -> str:
     """What a call settles: the assigned name, or the whole call."""
-    for once in ("import ", "cuda.Device"):
-        if text.startswith(once):
-            return once
+    if text.startswith("import "):
+        return "import "
     found = _ASSIGNED.match(text)
     return found.group(1) if found and not text.startswith("runtime = ") else text
 

@@ -10,15 +10,18 @@ from pathlib import Path
 from ptqbridge.backends.tensorrt import calls as sequence
 from ptqbridge.backends.tensorrt import version as versions
 from ptqbridge.backends.tensorrt.context import DEFAULT_ALGORITHM, Context
+from ptqbridge.backends.tensorrt.io import io_calls, io_range_calls, ones
 from ptqbridge.backends.tensorrt.rules import RULES
 from ptqbridge.backends.tensorrt.rules.book import quoted
 from ptqbridge.backends.tensorrt.rules.bridge import OWN_CACHE
-from ptqbridge.backends.tensorrt.rules.network import profile_calls
 from ptqbridge.errors import InputError, OptionError
 from ptqbridge.plan import COMMON, Filled, Plan, Request, Step, Target, map_options
 from ptqbridge.rulebook import Outcome, Verdict
-from ptqbridge.spec import BuildSpec, RunSpec, ShapeRange, TensorSpec
+from ptqbridge.spec import BuildSpec, RunSpec, TensorSpec
 
+_ON_IO = re.compile(
+    r"network\.get_(in|out)put\(|profile\.set_shape|require_valid\(profile\)|config\.add_optimization_profile\(profile\)"
+)
 EDITED = "model.edited.onnx"
 """The ONNX after edits, inside the output folder."""
 
@@ -27,12 +30,15 @@ EDITED = "model.edited.onnx"
 class Seen:
     """What the model file tells a plan. ``has_qdq`` is None when it could not be looked into.
 
-    ``unshaped`` are the dynamic inputs that no shape option names.
+    ``unshaped`` are the dynamic inputs that no shape option names. ``wrong`` says why a build cannot succeed.
     """
 
     has_qdq: bool | None = None
     notes: tuple[str, ...] = ()
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
     unshaped: tuple[TensorSpec, ...] = ()
+    wrong: tuple[str, ...] = ()
 
 
 def plan(request: Request, version: str = "") -> Plan:
@@ -48,14 +54,24 @@ def plan(request: Request, version: str = "") -> Plan:
     rows, settings = map_options(request, RULES, context)
     emitted = list(outcomes(request, context))
     edits = tuple(dict.fromkeys(_emitted("edits", emitted)))
-    unshaped = [text for spec in seen.unshaped for text in profile_calls(spec.name, _ones(spec))]
-    calls = sequence.arrange((*sequence.always(context), *unshaped), _emitted("calls", emitted))
+    asked = _emitted("calls", emitted)
+    if seen.inputs and not context.loads:
+        # Now that the model is seen, its inputs and outputs are named one by one.
+        io = (
+            *io_calls(context, seen.inputs, seen.outputs),
+            *io_range_calls(context, len(seen.inputs), len(seen.outputs)),
+        )
+        defaults = [text for text in sequence.always(context) if not _ON_IO.match(text)]
+        asked = [*io, *(text for text in asked if not _ON_IO.match(text))]
+    else:
+        defaults = list(sequence.always(context))
+    calls = sequence.arrange(defaults, asked, _emitted("dla", emitted))
     if edits:
         calls = tuple(
             f"parser.parse_from_file({quoted(EDITED)})" if text.startswith("parser.parse_from_file") else text
             for text in calls
         )
-    settings |= {"version": found.version, "calls": calls, "edits": edits}
+    settings |= {"version": found.version, "calls": calls, "edits": edits, "wrong": seen.wrong}
     return Plan(
         target=request.target,
         build=request.build,
@@ -118,13 +134,13 @@ def look(request: Request) -> Seen:
     has_qdq = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in all_nodes(model.structure))
     known = {spec.name for spec in model.inputs}
     strangers = [name for name in request.build.shapes if name not in known]
-    notes = tuple(
-        f"{name!r} is no input of {path} ({', '.join(sorted(known))}): the build would fail" for name in strangers
-    )
-    if request.build.shapes and not any(spec.is_dynamic for spec in model.inputs):
-        notes += (f"no input of {path} is dynamic: TensorRT takes no explicit shapes then, and the build would fail",)
+    wrong = tuple(f"{name!r} is no input of {path} ({', '.join(sorted(known))})" for name in strangers)
+    shaped = any(spec.is_dynamic or (spec.dtype in ("int32", "int64") and len(spec.shape) < 2) for spec in model.inputs)
+    if request.build.shapes and not shaped:
+        wrong += (f"no input of {path} is dynamic: TensorRT takes no explicit shapes then",)
     unshaped = tuple(spec for spec in model.inputs if spec.is_dynamic and spec.name not in request.build.shapes)
-    return Seen(has_qdq, notes, unshaped)
+    notes = tuple(f"{text}: the build would fail" for text in wrong)
+    return Seen(has_qdq, notes, tuple(model.inputs), tuple(model.outputs), unshaped, wrong)
 
 
 def unseen_data(request: Request) -> Iterable[str]:
@@ -194,14 +210,9 @@ def _build_fills(context: Context) -> Iterable[Filled]:
         yield Filled("timing cache", "in memory, for this build only", "no --timingCacheFile was given")
 
 
-def _ones(spec: TensorSpec) -> ShapeRange:
-    shape = tuple(1 if isinstance(dim, str) else dim for dim in spec.shape)
-    return ShapeRange(shape, shape, shape)
-
-
 def _dynamic_fills(seen: Seen) -> Iterable[Filled]:
     for spec in seen.unshaped:
-        yield Filled(f"shape of {spec.name}", _ones(spec).text(), "trtexec takes 1 where no shape option says more")
+        yield Filled(f"shape of {spec.name}", ones(spec).text(), "trtexec takes 1 where no shape option says more")
 
 
 def steps(context: Context, calls: tuple[str, ...], edits: tuple[str, ...]) -> tuple[Step, ...]:
@@ -211,7 +222,7 @@ def steps(context: Context, calls: tuple[str, ...], edits: tuple[str, ...]) -> t
     if not context.loads:
         done += _preparation(context, edits)
     for text in calls:
-        saves = text.startswith("Path(") and build.artifact
+        saves = text.startswith("write_engine(") and build.artifact
         done.append(Step(text, writes=(build.artifact,) if saves else ()))
     if context.runs and not run.time_load:
         exports = (run.reports.export_times, run.reports.export_output, run.reports.export_profile)
@@ -238,4 +249,4 @@ def _gaps(context: Context) -> Iterable[str]:
     if context.gave("sparsity") and context.request.build.sparsity == "force" and not context.loads:
         yield "--sparsity=force prunes weights without retraining: expect a loss of accuracy"
     if not context.loads and context.request.build.model.path:
-        yield "calls with i, name, tensor, bound or address in them are made once for each"
+        yield "calls with i, name or address in them are made once for each, those on context once for each stream"

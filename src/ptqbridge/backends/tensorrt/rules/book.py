@@ -77,7 +77,7 @@ def combine(parts: Iterable[Outcome]) -> Outcome:
     verdict = verdicts.pop() if len(verdicts) == 1 else Verdict.APPROXIMATE
     emits = {
         kind: merged
-        for kind in ("calls", "edits")
+        for kind in ("calls", "dla", "edits")
         if (merged := tuple(text for outcome in outcomes for text in outcome.emits.get(kind, ())))
     }
     becomes = _joined(outcome.becomes for outcome in outcomes)

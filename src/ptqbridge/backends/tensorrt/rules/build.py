@@ -116,12 +116,25 @@ def version_compatible(value: bool, context: Context) -> Outcome:
     host = "runtime.engine_host_code_allowed = True"
     if context.loads:
         return call(host)
-    flags = ["config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)", host]
+    flags = ["config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)", host, *_plugins_of_parser(context)]
     if context.generation != "8.6":
         return call(*flags)
     native = ["parser.set_flag(trt.OnnxParserFlag.NATIVE_INSTANCENORM)"] if context.at_least("8.6.1") else []
     because = "the 8.6 Python packages bring no lean runtime: install tensorrt_lean or add --excludeLeanRuntime"
     return call(*native, *flags, because="" if context.gave("excludeLeanRuntime") else because)
+
+
+def _plugins_of_parser(context: Context) -> list[str]:
+    """Plugin libraries that the parser found the model to need: loaded, and put into the engine with its runtime."""
+    calls = ["parser_plugins = parser.get_used_vc_plugin_libraries()"]
+    if context.gave("ignoreParsedPluginLibs"):
+        return calls
+    calls.append("load_plugins(builder.get_plugin_registry(), parser_plugins)")
+    calls.append("load_plugins(runtime.get_plugin_registry(), parser_plugins)")
+    if not context.gave("excludeLeanRuntime"):
+        given = [path for path in context.values("setPluginsToSerialize") if path]
+        calls.append(f"serialize_plugins(config, [{', '.join(map(quoted, given))}], parser_plugins)")
+    return calls
 
 
 @BUILD.building("excludeLeanRuntime")
@@ -157,7 +170,8 @@ def safe(value: bool, context: Context) -> Outcome:
 @BUILD.building("buildDLAStandalone")
 def dla_standalone(value: bool, context: Context) -> Outcome:
     """A loadable cannot be run here."""
-    return call("config.engine_capability = trt.EngineCapability.DLA_STANDALONE", because="nothing is run afterwards")
+    text = "config.engine_capability = trt.EngineCapability.DLA_STANDALONE"
+    return exact(text, "nothing is run afterwards", dla=(text,))
 
 
 @BUILD.building("allowGPUFallback")
@@ -165,7 +179,8 @@ def gpu_fallback(value: bool, context: Context) -> Outcome:
     """Harmless and useless without a DLA core."""
     if not context.alone and all(core < 0 for core in context.values("useDLACore")):
         return ignored("without --useDLACore every layer is on the GPU")
-    return flag("GPU_FALLBACK")
+    text = "config.set_flag(trt.BuilderFlag.GPU_FALLBACK)"
+    return exact(text, dla=(text,))
 
 
 @BUILD.rule("consistency")
@@ -203,7 +218,7 @@ def save_engine(path: str, context: Context) -> Outcome:
     """Written under another name first, so that a failed build leaves the last good engine alone."""
     if not path:
         return refused("expected a file name, found an empty path")
-    return call(f"Path({quoted(path)}).write_bytes(engine_bytes)")
+    return call(f"write_engine({quoted(path)}, engine_bytes)")
 
 
 @BUILD.rule("loadEngine")
@@ -213,11 +228,11 @@ def load_engine(path: str, context: Context) -> Outcome:
         return refused("expected a file name, found an empty path")
     if context.gave("asyncFileReader") and context.at_least(READER_SINCE):
         return call(_read_by_reader(path))
-    return call(f"engine = runtime.deserialize_cuda_engine(Path({quoted(path)}).read_bytes())")
+    return call(f"engine = runtime.deserialize_cuda_engine(read_file({quoted(path)}))")
 
 
 def _read_by_reader(path: str) -> str:
-    return f"engine = runtime.deserialize_cuda_engine(EngineReader({quoted(path)}))"
+    return f"engine = runtime.deserialize_cuda_engine(engine_reader(trt, {quoted(path)}))"
 
 
 @BUILD.rule("asyncFileReader")

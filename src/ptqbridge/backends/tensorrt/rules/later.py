@@ -125,8 +125,8 @@ def mark_debug(names: tuple[str, ...], context: Context) -> Outcome:
     """Tensors that --saveDebugTensors can write."""
     if not context.at_least("10.0"):
         return too_old(context, "debug tensors", "10.0", "make the tensors outputs of the model")
-    calls = tuple(f"network.mark_debug(tensors[{quoted(name)}])" for name in names)
-    return call(*calls) if calls else ignored("the value names no tensor")
+    listed = ", ".join(map(quoted, names))
+    return call(f"mark_debug(network, [{listed}])") if names else ignored("the value names no tensor")
 
 
 @LATER.building("markUnfusedTensorsAsDebugTensors")
@@ -168,8 +168,8 @@ def decomposable(names: tuple[str, ...], context: Context) -> Outcome:
     """The builder may take these apart when it has no fused kernel."""
     if not context.at_least("10.14"):
         return no_hint(context, "attention layers of its own", "attention is built from single layers anyway")
-    calls = tuple(f"attentions[{quoted(name)}].decomposable = True" for name in names)
-    return call(*calls) if calls else ignored("the value names no layer")
+    listed = ", ".join(map(quoted, names))
+    return call(f"make_decomposable(trt, network, [{listed}])") if names else ignored("the value names no layer")
 
 
 @LATER.building("setBuildRoute")

@@ -24,6 +24,7 @@ DTYPES = {
 """Type words and the module's names for them."""
 LATER_DTYPES = {"bf16": "9.1", "int64": "10.0", "int4": "10.1"}
 """Element types that 8.6 does not have, and when they came."""
+ADD_PROFILE = ("require_valid(profile)", "config.add_optimization_profile(profile)")
 NOT_ONNX = "ptqbridge builds from ONNX only"
 
 
@@ -43,7 +44,7 @@ def caffe_and_uff(value: object, context: Context) -> Outcome:
 def profile_calls(name: str, shape: ShapeRange) -> tuple[str, ...]:
     """One input's range in optimization profile 0."""
     dims = ", ".join(_tuple(part) for part in (shape.min, shape.opt, shape.max))
-    return (f"profile.set_shape({quoted(name)}, {dims})", "config.add_optimization_profile(profile)")
+    return (f"profile.set_shape({quoted(name)}, {dims})", *ADD_PROFILE)
 
 
 def _tuple(shape: Shape) -> str:
@@ -106,11 +107,19 @@ def calibration_shapes(shapes: dict[str, Shape], context: Context) -> Outcome:
             f"our calibration runs {text}",
             f"{context.name} with strong typing has no calibration profile; the shapes serve our own calibration",
         )
-    calls = [f"calibration_profile.set_shape({quoted(n)}, {', '.join([_tuple(d)] * 3)})" for n, d in dims.items()]
     return call(
-        *calls,
-        "config.set_calibration_profile(calibration_profile)",
+        *calibration_calls(dims),
         because="the calibration profile is min = opt = max = the optimal calibration shape, as in trtexec",
+    )
+
+
+def calibration_calls(dims: dict[str, Shape]) -> tuple[str, ...]:
+    """The calibration profile: one shape per input."""
+    return (
+        "calibration_profile = builder.create_optimization_profile()",
+        *(f"calibration_profile.set_shape({quoted(n)}, {', '.join([_tuple(d)] * 3)})" for n, d in dims.items()),
+        "require_valid(calibration_profile)",
+        "config.set_calibration_profile(calibration_profile)",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ptqbridge.backends.tensorrt.context import Context
 from ptqbridge.backends.tensorrt.rules.book import Part, call, combine, flag, quoted, too_old
 from ptqbridge.backends.tensorrt.rules.network import DTYPES, LATER_DTYPES
-from ptqbridge.rulebook import Outcome, approximate, exact, ignored, implied, refused
+from ptqbridge.rulebook import Outcome, Verdict, approximate, exact, ignored, implied, refused
 
 PRECISION = Part("tensorrt")
 
@@ -156,7 +156,26 @@ def layer_output_types(layers: dict[str, tuple[str, ...]], context: Context) -> 
 def _per_layer(option: str, layers: dict[str, tuple[str, ...]], context: Context) -> Outcome:
     if not context.alone and context.request.build.precision.constraints == "none":
         return ignored("per-layer requests are applied only with --precisionConstraints=prefer or obey, as in trtexec")
-    return combine(_one_layer(option, layer, types, context) for layer, types in layers.items())
+    found = combine(_one_layer(option, layer, types, context) for layer, types in layers.items())
+    if context.strong or found.verdict is Verdict.REFUSED or not layers:
+        return found
+    return call(_layer_call(option, layers, context), because=found.because)
+
+
+def _layer_call(option: str, layers: dict[str, tuple[str, ...]], context: Context) -> str:
+    """One call for all layers: they are gone through in the network's order, as in trtexec."""
+    one = option == "layerPrecisions"
+    entries = []
+    for layer, types in layers.items():
+        kinds = [f"trt.{DTYPES[word]}" for word in types]
+        entries.append(f"{quoted(layer)}: {kinds[0] if one else '[' + ', '.join(kinds) + ']'}")
+    helper = "set_layer_precisions" if one else "set_layer_output_types"
+    return f"{helper}(trt, network, {{{', '.join(entries)}}}, {_stars(context)})"
+
+
+def _stars(context: Context) -> bool:
+    """Whether a ``*`` may stand anywhere in a layer's name; in 8.6 only alone."""
+    return context.generation != "8.6"
 
 
 def _one_layer(option: str, layer: str, types: tuple[str, ...], context: Context) -> Outcome:
@@ -171,21 +190,23 @@ def _one_layer(option: str, layer: str, types: tuple[str, ...], context: Context
         edit = f"{layer}: {'outputs ' if option == 'layerOutputTypes' else ''}{'+'.join(types)}"
         because = f"{context.name} takes precision from the ONNX only: Cast or Q/DQ nodes are put around the layer"
         return approximate(f"{edit} in the ONNX", because, edits=(edit,))
-    if option == "layerPrecisions":
-        return call(f"layers[{quoted(layer)}].precision = trt.{DTYPES[types[0]]}")
-    return call(*(f"layers[{quoted(layer)}].set_output_type({i}, trt.{DTYPES[w]})" for i, w in enumerate(types)))
+    return exact(f"{layer}: {'+'.join(types)}")
 
 
 @PRECISION.building("layerDeviceTypes")
 def layer_devices(layers: dict[str, str], context: Context) -> Outcome:
     """GPU or DLA."""
-    return combine(_device(layer, device) for layer, device in layers.items())
-
-
-def _device(layer: str, device: str) -> Outcome:
-    if device not in ("GPU", "DLA"):
-        return refused(f"{layer}: TensorRT runs layers on GPU or DLA, not on {device}")
-    return call(f"config.set_device_type(layers[{quoted(layer)}], trt.DeviceType.{device})")
+    foreign = [
+        f"{layer}: TensorRT runs layers on GPU or DLA, not on {device}"
+        for layer, device in layers.items()
+        if device not in ("GPU", "DLA")
+    ]
+    if foreign or not layers:
+        return refused("; ".join(foreign)) if foreign else ignored("the value names nothing")
+    entries = ", ".join(f"{quoted(layer)}: trt.DeviceType.{device}" for layer, device in layers.items())
+    stars = _stars(context)
+    why = "" if stars else "names only: trtexec 8.6 reads no pattern here"
+    return call(f"set_layer_devices(network, config, {{{entries}}}, {stars})", because=why if "*" in entries else "")
 
 
 @PRECISION.building("calib")
@@ -193,18 +214,13 @@ def calib(path: str, context: Context) -> Outcome:
     """The cache holds one scale per tensor. The builder checks its first line; we do so before the build."""
     if not path:
         return ignored("an empty path names no cache")
-    if context.lacks("int8", "best") and not context.int8_io:
+    if context.lacks("int8", "best"):
         return ignored("a calibration cache has no effect without --int8, as in trtexec")
     if context.has_qdq:
         return ignored("the model's Q/DQ nodes hold the ranges; TensorRT does not look at a cache then")
     if context.strong:
         return _edit(context, QDQ_CACHE, "calib", "a tensor missing in the cache stays in floating point")
-    if context.lacks("int8", "best"):
-        return call(
-            "tensor.set_dynamic_range(-127 * scale, 127 * scale)",
-            because="without --int8 the cache serves the INT8 inputs and outputs only, as in trtexec",
-        )
-    return call(f"config.int8_calibrator = CachedRanges({quoted(path)})")
+    return call(f"config.int8_calibrator = cached_ranges(trt, {quoted(path)})")
 
 
 @PRECISION.building("profile")

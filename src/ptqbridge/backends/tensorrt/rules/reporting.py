@@ -110,7 +110,7 @@ def export_layers(path: str, context: Context) -> Outcome:
 @REPORTING.rule("device")
 def device(index: int, context: Context) -> Outcome:
     """Made current before anything of TensorRT exists."""
-    return call(f"cuda.Device({index}).retain_primary_context().push()")
+    return call(f"device = open_device({index})")
 
 
 @REPORTING.rule("useDLACore")
@@ -121,15 +121,19 @@ def dla_core(core: int, context: Context) -> Outcome:
     load = f"runtime.DLA_core = {core}"
     if context.loads:
         return call(load)
-    calls = ["config.default_device_type = trt.DeviceType.DLA", f"config.DLA_core = {core}"]
+    calls = [
+        f"require_dla_core(builder, {core})",
+        "config.default_device_type = trt.DeviceType.DLA",
+        f"config.DLA_core = {core}",
+    ]
     flags = [] if context.strong else ["PREFER_PRECISION_CONSTRAINTS"]
-    if not context.gave("allowGPUFallback"):
-        flags.append("DIRECT_IO")
+    flags.append("GPU_FALLBACK" if context.gave("allowGPUFallback") else "DIRECT_IO")
     if not context.strong and not context.gave("int8", "best"):
         flags.append("FP16")
     calls += [f"config.set_flag(trt.BuilderFlag.{name})" for name in flags]
     because = "the DLA computes in FP16 or INT8: without --int8 it is FP16, as in trtexec"
-    return call(*calls, load, because="the DLA takes FP16 and INT8 layers only" if context.strong else because)
+    because = "the DLA takes FP16 and INT8 layers only" if context.strong else because
+    return exact("; ".join((*calls, load)), because, calls=(load,), dla=tuple(calls))
 
 
 @REPORTING.rule("staticPlugins", "plugins")

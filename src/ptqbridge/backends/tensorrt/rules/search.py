@@ -79,7 +79,7 @@ def timing_cache(path: str, context: Context) -> Outcome:
     return call(
         f"timing_cache = config.create_timing_cache(read_or_empty({quoted(path)}))",
         "config.set_timing_cache(timing_cache, False)",
-        f"merge_timing_cache({quoted(path)}, config.get_timing_cache())",
+        f"merge_timing_cache({quoted(path)}, config)",
     )
 
 
