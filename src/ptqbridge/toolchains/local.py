@@ -169,6 +169,10 @@ def _lines(process: subprocess.Popen[bytes], deadline: float | None) -> Iterator
                 break
     if clean(rest):
         yield clean(rest)
+    try:  # it may go on without output
+        process.wait(None if deadline is None else max(deadline - time.monotonic(), 0))
+    except subprocess.TimeoutExpired:
+        yield None
 
 
 def clean(text: str) -> str:

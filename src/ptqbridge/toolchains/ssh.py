@@ -143,7 +143,7 @@ class Ssh:
 
 _SCRIPT = f'echo $$ > "$1" && cd "$2" || exit 126; shift 2; "$@"; printf "\\n{_MARK}%d\\n" $?'
 """Notes the process group (sshd makes every command a session of its own), runs the words, says their status."""
-_KILL = 'p=$(cat "$1") && { kill -TERM -- "-$p"; sleep 1; kill -KILL -- "-$p"; } 2>/dev/null; true'
+_KILL = 'p=$(cat "$1") && { kill -s TERM -- "-$p"; sleep 1; kill -s KILL -- "-$p"; } 2>/dev/null; true'
 
 
 def available() -> bool:

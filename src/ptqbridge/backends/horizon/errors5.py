@@ -158,8 +158,9 @@ CATALOGUE = (
     ),
     Known(r"'--march': '([^']*)' is not one of (.+)", OptionError, "there is no march '{0}'; known are {1}"),
     Known(
-        r"^(?:Error: )?(Invalid (?!value)\w[^\n]{5,}|Wrong num of [^\n]+|Input_layout\w* [^\n]+|"
-        r"Input_type\w* [^\n]+|Input name does not exist[^\n]+|Your input [^\n]+|Model has more than one input[^\n]+|model_type [^\n]+|Key '[\s\S]+)",
+        r"^(?:Error: )?(Invalid (?!value)\w[^\n]{5,}|Wrong num of [^\n]+|Input_(?:layout|type)\w* [^\n]+|"
+        r"Input name does not exist[^\n]+|Your input [^\n]+|Input shape parse failed[^\n]+|"
+        r"Model has more than one input[^\n]+|model_type [^\n]+|wrong model type [^\n]+|Key '[\s\S]+)",
         OptionError,
         "the configuration is refused: {0}",
     ),

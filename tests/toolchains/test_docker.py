@@ -1,0 +1,69 @@
+"""The container's command, and its end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ptqbridge.errors import ToolchainMissing
+from ptqbridge.toolchains.docker import Docker
+
+
+def test_command(folder: Path) -> None:
+    words = Docker("oe:1").command(["hb_mapper", "a b;c"], folder, cwd="job", env={"X": "1", "Y": None}, container="n")
+    assert words == [
+        "docker", "run", "--rm", "--init", "--pull=never", "--name=n", f"--user={os.getuid()}:{os.getgid()}",
+        f"--mount=type=bind,source={folder},target=/ptqbridge", "--workdir=/ptqbridge/job", "--env=HOME=/ptqbridge",
+        "--env=X=1", "oe:1", "hb_mapper", "a b;c",
+    ]  # fmt: skip
+
+
+def test_a_folder_with_a_comma_is_quoted_as_csv(tmp_path: Path) -> None:
+    odd = tmp_path / "a,b"
+    odd.mkdir()
+    mount = next(word for word in Docker("i").command(["x"], odd) if word.startswith("--mount="))
+    assert mount == f'--mount=type=bind,"source={odd}",target=/ptqbridge'
+
+
+def test_run(folder: Path, calls: Callable[[], str]) -> None:
+    docker = Docker("oe")
+    with docker:
+        docker.stage(folder)
+        finished = docker.run(["cat", "model.txt"], folder, cwd="job", log=folder / "log")
+        docker.fetch(folder, "job")
+    assert (finished.status, finished.lines) == (0, ("weights",))
+    assert " rm " not in calls()
+
+
+def test_a_container_that_is_cut_short_is_removed_by_name(folder: Path, calls: Callable[[], str]) -> None:
+    finished = Docker("oe").run(["sleep", "60"], folder, cwd="job", log=folder / "log", timeout=0.5)
+    assert finished.timed_out
+    run, remove = calls().splitlines()
+    name = next(word for word in run.split() if word.startswith("--name="))[len("--name=") :]
+    assert remove == f"rm --force {name}"
+
+
+def test_a_callback_that_raises_removes_the_container(folder: Path, calls: Callable[[], str]) -> None:
+    def hear(line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Docker("oe").run(["echo", "x"], folder, cwd="job", log=folder / "log", on_line=hear)
+    assert "rm --force ptqbridge-" in calls()
+
+
+def test_missing_image_and_program(folder: Path, calls: Callable[[], str]) -> None:
+    with pytest.raises(ToolchainMissing, match=r"docker:missing: Unable to find image") as caught:
+        Docker("missing").run(["true"], folder, log=folder / "log")
+    assert "docker pull" in caught.value.hint
+    with pytest.raises(ToolchainMissing, match="no-such was not found in the image"):
+        Docker("oe").run(["no-such"], folder, cwd="job", log=folder / "log")
+
+
+def test_no_docker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(ToolchainMissing, match="docker cannot be started"):
+        Docker("oe").run(["true"], folder, log=folder / "log")
