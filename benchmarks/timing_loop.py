@@ -7,8 +7,9 @@ its C API: bound buffers, two clock reads a query. Ours is what ``ptqbridge run`
 on one thread in this process, by turns and in changing order. Two figures of each: the wall time from the first query's
 begin to the last one's end over their number, and the thread's processor time, which other load on the machine disturbs
 less. The difference is the median over rounds, for several pairs of sessions, since two sessions of one model differ by
-their place in memory. Limits: 5 us a query; two streams at least 1.6 times the throughput of one for the example
-network, 1.9 times for a model of 5 ms and more. ``peak`` compares the best rounds, for machines that others use too.
+their place in memory. A bare Relu shows the cost of the calls and of the loop alone. Limits: 5 us a query; two streams
+at least 1.6 times the throughput of one for the example network, 1.9 times for a model of 5 ms and more. ``peak``
+compares the best rounds, for machines that others use too.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 from models import model_path
 
@@ -67,9 +69,9 @@ def compile_c(folder: str) -> ctypes.CDLL:
     return library
 
 
-def c_loop(library: ctypes.CDLL, queries: int) -> Callable[[], Figures]:
+def c_loop(library: ctypes.CDLL, path: Path, queries: int) -> Callable[[], Figures]:
     """Microseconds per query, wall and processor time, of the C loop on a session of its own."""
-    model = load_model(TINY)
+    model = load_model(path)
     (given,), (made,) = model.inputs, model.outputs
     arrays = [np.ascontiguousarray(noise(given, given.shape)), np.zeros(made.shape, np.float32)]
     tensors: list[Any] = []
@@ -77,7 +79,7 @@ def c_loop(library: ctypes.CDLL, queries: int) -> Callable[[], Figures]:
         shape = (ctypes.c_int64 * array.ndim)(*array.shape)
         pointer, size = ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes)
         tensors += [spec.name.encode(), pointer, size, shape, ctypes.c_size_t(array.ndim)]
-    loop = ctypes.c_void_p(library.loop_open(str(wheel_library()).encode(), str(TINY).encode(), *tensors))
+    loop = ctypes.c_void_p(library.loop_open(str(wheel_library()).encode(), str(path).encode(), *tensors))
     stamps = np.zeros(2 * queries, np.int64)
     count = ctypes.c_int64(queries)
 
@@ -85,16 +87,16 @@ def c_loop(library: ctypes.CDLL, queries: int) -> Callable[[], Figures]:
         cpu = ctypes.c_int64()
         place = ctypes.c_void_p(stamps.ctypes.data)
         done = library.loop_run(loop, count, ctypes.c_int64(0), count, place, ctypes.byref(cpu))
-        assert done == queries and arrays[1].any()
+        assert done == queries and np.isfinite(arrays[1]).all()
         return float(stamps[-1] - stamps[0]) / 1000 / queries, cpu.value / 1000 / queries
 
     return measure
 
 
-def our_loop(queries: int) -> Callable[[], Figures]:
+def our_loop(path: Path, queries: int) -> Callable[[], Figures]:
     """Microseconds per query, wall and processor time, of our loop on a session of its own."""
-    given = load_model(TINY).inputs[0]
-    session = open_session(str(TINY), SessionPolicy(1))
+    given = load_model(path).inputs[0]
+    session = open_session(str(path), SessionPolicy(1))
     bound = bind(session, {given.name: noise(given, given.shape)})
     policy = LoopPolicy(iterations=queries, duration_s=0.0, warmup_ms=0.0)
 
@@ -116,9 +118,9 @@ def our_loop(queries: int) -> Callable[[], Figures]:
     return measure
 
 
-def overhead(library: ctypes.CDLL, rounds: int, queries: int) -> dict[str, float]:
+def overhead(library: ctypes.CDLL, path: Path, rounds: int, queries: int) -> dict[str, float]:
     """Medians of one pair of sessions in microseconds: ours, C, and the difference within a round."""
-    arms = {"ours": our_loop(queries), "c": c_loop(library, queries)}
+    arms = {"ours": our_loop(path, queries), "c": c_loop(library, path, queries)}
     figures: dict[str, list[Figures]] = {"ours": [], "c": []}
     for number in range(rounds):
         for arm in ("ours", "c") if number % 2 else ("c", "ours"):
@@ -150,6 +152,26 @@ def streams(model: Path, seconds: float, rounds: int) -> dict[str, float]:
     }
 
 
+def bare_relu(folder: str) -> Path:
+    """A model that computes next to nothing: what is left is the cost of the calls and of the loop."""
+    value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 4]) for name in ("x", "y")]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "relu", value[:1], value[1:])
+    path = Path(folder) / "relu.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+def show(name: str, pairs: list[dict[str, float]], medians: dict[str, float]) -> None:
+    """Print one model's figures."""
+    for clock in ("cpu", "wall"):
+        each = ", ".join(f"{pair[f'more_{clock}']:+.2f}" for pair in pairs)
+        ours, c, more, best = (medians[f"{key}_{clock}"] for key in ("ours", "c", "more", "best"))
+        print(
+            f"{name}, {clock}: ours {ours:.2f} us/query, C {c:.2f}, difference {more:+.2f} (pairs: {each}; best "
+            f"rounds {best:+.2f}), limit 5"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=60)
@@ -159,16 +181,12 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         library = compile_c(folder)
-        pairs = [overhead(library, args.rounds, args.queries) for _ in range(args.pairs)]
-    result: dict[str, Any] = {key: statistics.median(pair[key] for pair in pairs) for key in pairs[0]}
-    print(f"onnxruntime {onnxruntime.__version__}, {usable_cores()} cores, load {os.getloadavg()[0]:.1f}")
-    for clock in ("cpu", "wall"):
-        each = ", ".join(f"{pair[f'more_{clock}']:+.2f}" for pair in pairs)
-        ours, c, more, best = (result[f"{key}_{clock}"] for key in ("ours", "c", "more", "best"))
-        print(
-            f"{clock}: ours {ours:.2f} us/query, C {c:.2f}, difference {more:+.2f} (pairs: {each}; best rounds "
-            f"{best:+.2f}), limit 5"
-        )
+        print(f"onnxruntime {onnxruntime.__version__}, {usable_cores()} cores, load {os.getloadavg()[0]:.1f}")
+        result: dict[str, Any] = {}
+        for name, path in (("example network", TINY), ("bare Relu", bare_relu(folder))):
+            pairs = [overhead(library, path, args.rounds, args.queries) for _ in range(args.pairs)]
+            result[name] = {key: statistics.median(pair[key] for pair in pairs) for key in pairs[0]}
+            show(name, pairs, result[name])
     for name, model, seconds in (("tiny", TINY, 0.3), ("large", model_path("mobilenet_v2"), 0.5)):
         figures = streams(model, seconds, 12)
         result[f"{name}_two_streams"] = figures
