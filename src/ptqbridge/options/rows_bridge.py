@@ -23,6 +23,10 @@ BRIDGE_ROWS = (
         ("local",), default="local", ours=True),
     Option("board", BRIDGE, Text(keep_empty=False), "Where the artifact runs: ssh://USER@HOST or local.",
         ("ssh://root@board",), default="", ours=True),
+    Option("toolchainVersion", BRIDGE, Choice(choices=("3.5", "3.0")), "Generation of hb_compile to write for"
+        " (default: what is found, else 3.5).", ("3.0", "3.5"), default="", ours=True),
+    Option("horizonYaml", BRIDGE, Path(), "YAML of hb_mapper's or hb_compile's own keys, laid over what the options"
+        " give; null takes a key away.", ("overlay.yaml",), default="", ours=True),
     Option("calibData", CALIBRATION, Path(), "Calibration samples: a folder of .npy, .bin or images, an .npz, a list.",
         ("calib",), default="", ours=True),
     Option("calibAlgo", CALIBRATION, Choice(choices=ALGORITHMS),
@@ -34,7 +38,7 @@ BRIDGE_ROWS = (
         ("1",), default=1, ours=True),
     Option("calibPercentile", CALIBRATION, Float(unit="percent", least=0, most=100),
         "Share of absolute values inside the range, for --calibAlgo=percentile.", ("99.99",), default=99.99, ours=True),
-    Option("calibSeed", CALIBRATION, Int(), "Seed of the noise used when there is no calibration data.", ("0",),
+    Option("calibSeed", CALIBRATION, Int(), "Seed of the choice that --calibSamples makes, and of noise when there is no data.", ("0",),
         default=0, ours=True),
     Option("skipBroken", CALIBRATION, Int(least=0), "Unreadable samples to pass over before giving up.", ("0",),
         default=0, ours=True),
@@ -72,4 +76,8 @@ BRIDGE_ROWS = (
         default="", ours=True),
     Option("intraOpThreads", INFERENCE, Int(least=0), "Threads inside one query on cpu; 0 shares the cores out evenly.",
         ("0", "1"), default=0, ours=True),
+    Option("sweepThreads", INFERENCE, Numbers(least=1, most=64), "Numbers of frames in flight to time one after the"
+        " other on a board; a table of all comes out.", ("1,2,4,8",), default=(), ours=True),
+    Option("sweepCores", INFERENCE, Numbers(least=0, most=3), "BPU cores to time one after the other on a board.",
+        ("0,1",), default=(), ours=True),
 )

@@ -368,7 +368,7 @@ def test_reading(tmp_path: Path) -> None:
     assert config == {"model_parameters": {"march": "bayes-e"}} and doubled == ("march",)
     for text in ("a: [", "- 1\n", "", "\t"):
         path.write_text(text)
-        with pytest.raises(InputError, match="not YAML|expected a mapping"):
+        with pytest.raises(InputError, match=r"not YAML|expected a mapping"):
             validate_file(str(path))
     with pytest.raises(InputError, match="cannot read"):
         validate_file(str(tmp_path / "none.yaml"))

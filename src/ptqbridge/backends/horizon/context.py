@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -26,6 +27,8 @@ class Context:
     toolchain: str = "3.5"
     network: Network | None = None
     fast_perf: bool = False
+    overlay: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The tool's own keys by section, from --horizonYaml."""
 
     @property
     def recent(self) -> bool:
@@ -40,7 +43,12 @@ class Context:
     @property
     def calibrated(self) -> bool:
         """Whether there are samples to calibrate with."""
-        return bool(self.request.build.calibration.data)
+        return bool(self.request.build.calibration.data or self.own_data)
+
+    @property
+    def own_data(self) -> bool:
+        """Whether --horizonYaml names samples that are in the tool's own form already."""
+        return bool(self.overlay.get("calibration_parameters", {}).get("cal_data_dir"))
 
     @property
     def constraints(self) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from ptqbridge.backends.horizon.config import complete, config_name, render, undetermined
 from ptqbridge.backends.horizon.context import Context
 from ptqbridge.backends.horizon.lookup import NEWEST_IR, NEWEST_OPSET, OLDEST_OPSET, look_up
 from ptqbridge.backends.horizon.marches import MARCHES
+from ptqbridge.backends.horizon.overlay import checked, lay_over
 from ptqbridge.backends.horizon.rules import RULES
 from ptqbridge.backends.horizon.settings import Settings, collect, fast_perf_serves
 from ptqbridge.backends.horizon.steps import board_steps, build_steps, script
@@ -24,7 +27,8 @@ def plan(request: Request, toolchain: str = "3.5") -> Plan:
     ``toolchain`` is hb_compile's generation, ``3.5`` or ``3.0``; hb_mapper has one only.
     """
     network, missing = look_up(request.build.model)
-    context = Context(MARCHES[request.target.name], request, toolchain, network)
+    toolchain = next((item.value for item in request.asked if item.name == "toolchainVersion"), None) or toolchain
+    context = Context(MARCHES[request.target.name], request, toolchain, network, overlay=_overlay(request))
     settings = collect(context)
     if fast_perf_serves(settings, context):
         context = replace(context, fast_perf=True)
@@ -42,7 +46,8 @@ def plan(request: Request, toolchain: str = "3.5") -> Plan:
             fills.append(Filled("mode", "--fast-perf", why))
         else:
             settings, filled = complete(settings, context)
-            fills += filled
+            lay_over(settings, context.overlay)
+            fills += (fill for fill in filled if _stands(fill, settings))
             files[config_name(context)] = render(settings)
         steps = build_steps(settings, context)
         files["run.sh"] = script(steps)
@@ -56,7 +61,7 @@ def plan(request: Request, toolchain: str = "3.5") -> Plan:
     record = settings.to_dict() | {"march": context.march.name, "fast_perf": context.fast_perf}
     if context.march.journey6:
         record["toolchain"] = toolchain
-    return Plan(
+    made = Plan(
         request.target,
         request.build,
         request.run,
@@ -68,6 +73,21 @@ def plan(request: Request, toolchain: str = "3.5") -> Plan:
         record,
         made_up,
     )
+    return checked(made, toolchain) if context.overlay and files.get(config_name(context)) else made
+
+
+def _overlay(request: Request) -> Mapping[str, Mapping[str, Any]]:
+    path = next((item.value for item in request.asked if item.name == "horizonYaml"), "")
+    if not path:
+        return {}
+    from ptqbridge.backends.horizon.overlay import load_overlay  # brings yaml
+
+    return load_overlay(path)
+
+
+def _stands(fill: Filled, settings: Settings) -> bool:
+    """Whether what was filled in is still so after the overlay."""
+    return "." not in fill.what or str(settings.yaml.get(fill.what)) == fill.value
 
 
 def preview(name: str, value: object, target: Target) -> Outcome:

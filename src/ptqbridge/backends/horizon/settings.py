@@ -77,7 +77,7 @@ def fast_perf_serves(settings: Settings, context: Context) -> bool:
 
     It fixes the top level, int8 everywhere and the per-layer table; it calibrates nothing.
     """
-    if not context.builds or context.calibrated or context.request.build.model.format != "onnx":
+    if not context.builds or context.calibrated or context.overlay or context.request.build.model.format != "onnx":
         return False
     fixed = {
         "compiler_parameters.optimize_level": f"O{context.march.top_level}",

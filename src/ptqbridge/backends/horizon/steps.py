@@ -30,7 +30,7 @@ def build_steps(settings: Settings, context: Context) -> tuple[Step, ...]:
         check = ("--model", path, "--march", march.name)
         command = ("hb_compile",) if march.journey6 else ("hb_mapper", "checker", "--model-type", model.format)
         steps.append(Step("ask the checker which operators the BPU takes", (*command, *check)))
-    if context.calibrated:
+    if context.request.build.calibration.data:
         steps.append(Step("write the samples in the form the tool wants", writes=(CALIBRATION_FOLDER,)))
     if not context.fast_perf:
         steps.append(Step("write the tool's configuration", writes=(config_name(context),)))

@@ -326,6 +326,7 @@ def toolchain(place: str, context: Context) -> Outcome:
 
 
 always("board", outcome=refused("this target runs here; boards belong to the Horizon targets"))
+always("toolchainVersion", "horizonYaml", outcome=ignored("they are for the Horizon targets"))
 always("calibData", outcome=exact("the samples whose activations give the ranges"))
 always("calibAlgo", outcome=exact("how ranges are chosen from the samples"))
 always("calibSamples", "calibSeed", "skipBroken", outcome=exact("the same on every target"))
@@ -341,3 +342,4 @@ always(
     outcome=exact("how images become input tensors"),
 )
 always("intraOpThreads", outcome=exact("threads inside one query"))
+always("sweepThreads", "sweepCores", outcome=ignored("it is for boards; --infStreams says it here"))

@@ -29,6 +29,23 @@ def board(place: str, context: Context) -> Outcome:
     return refused(f"expected local or ssh://USER@HOST, found {place!r}")
 
 
+@RULES.rule("toolchainVersion")
+def toolchain_version(generation: str, context: Context) -> Outcome:
+    """hb_compile's generations differ in keys and defaults."""
+    if not context.march.journey6:
+        return ignored("hb_mapper has one generation only")
+    return carry(EXACT, becomes=f"keys and flags of {context.march.tool} {generation}")
+
+
+@RULES.rule("horizonYaml")
+def overlay_file(path: str, context: Context) -> Outcome:
+    """The tool's own keys; the finished YAML is checked as a whole."""
+    if not context.builds:
+        return ignored("nothing is built")
+    keys = [f"{section}.{key}" for section, content in context.overlay.items() for key in content]
+    return carry(EXACT, "your file has the last word", becomes=f"laid over the YAML: {', '.join(keys) or 'nothing'}")
+
+
 @RULES.rule("calibData")
 def calibration_data(path: str, context: Context) -> Outcome:
     """The samples are written once more in the form the tool wants: raw files for hb_mapper, .npy for hb_compile."""
@@ -102,8 +119,9 @@ def skip_broken(count: int, context: Context) -> Outcome:
 
 
 RULES.always("memCap", "calibCheckpoint", outcome=ignored("the vendor's tool calibrates, and has neither"))
-RULES.always("scheme", "trtCalibrator", outcome=ignored("it belongs to the calibrate command"))
+RULES.always("scheme", outcome=ignored("it belongs to the calibrate command"))
 RULES.always("trtVersion", outcome=ignored("TensorRT is not used on this target"))
+RULES.always("trtCalibrator", outcome=ignored("it belongs to the calibrate command"))
 
 _INSERTED = "the tool puts the normalisation into the model, which then takes pixels"
 
@@ -185,3 +203,22 @@ def layout(word: str, context: Context) -> Outcome:
 
 
 RULES.always("intraOpThreads", outcome=ignored("it is for the cpu target"))
+
+
+@RULES.rule("sweepThreads")
+def sweep_threads(counts: tuple[float, ...], context: Context) -> Outcome:
+    """One perf run for each."""
+    most = 32 if context.march.journey6 else 8
+    if max(counts) > most:
+        return refused(f"expected at most {most} on {context.march.name}, found {max(counts):g}")
+    words = ", ".join(f"{count:g}" for count in counts)
+    return carry(EXACT, becomes=f"hrt_model_exec perf with --thread_num {words}, and a table")
+
+
+@RULES.rule("sweepCores")
+def sweep_cores(cores: tuple[float, ...], context: Context) -> Outcome:
+    """One perf run for each; counted from 0 as --device does."""
+    if max(cores) >= context.march.cores:
+        return refused(f"{context.march.label} has cores 0 to {context.march.cores - 1}, found {max(cores):g}")
+    words = ", ".join(f"{core + 1:g}" for core in cores)
+    return carry(EXACT, "core_id counts from 1", becomes=f"hrt_model_exec perf with --core_id {words}, and a table")

@@ -33,6 +33,9 @@ def board(where: str, context: Context) -> Outcome:
     return ignored("--board is for Horizon targets; a TensorRT engine runs on a GPU of this machine")
 
 
+BRIDGE.always("toolchainVersion", "horizonYaml", outcome=ignored("they are for the Horizon targets"))
+
+
 @BRIDGE.building("calibData")
 def calibration_data(path: str, context: Context) -> Outcome:
     """Our own calibration, on any machine: its ranges reach TensorRT as a cache or as Q/DQ nodes."""
@@ -190,3 +193,6 @@ def _applied(text: str, context: Context) -> Outcome:
 def intra_op_threads(count: int, context: Context) -> Outcome:
     """ONNX Runtime's."""
     return ignored("it is for the cpu target; a GPU query has no host threads")
+
+
+BRIDGE.always("sweepThreads", "sweepCores", outcome=ignored("it is for boards; --infStreams says it here"))
