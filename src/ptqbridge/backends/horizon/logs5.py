@@ -212,16 +212,17 @@ def _last_table(said: Iterable[str], title: str) -> list[dict[str, str]]:
     if not lines:
         return []
     header = _COLUMNS.split(lines[0].strip())
-    return [dict(zip(header, _cells(line, len(header)), strict=True)) for line in lines[1:]]
+    rows = (_cells(line, len(header)) for line in lines[1:])
+    return [dict(zip(header, row, strict=True)) for row in rows if row]
 
 
 def _cells(line: str, count: int) -> list[str]:
-    """``count`` cells; a name may hold runs of blanks itself, or be empty."""
+    """``count`` cells, or none when the line is cut off; a name may hold runs of blanks itself, or be empty."""
     found = _COLUMNS.split(line.strip())
-    if len(found) >= count:
-        split = len(found) - count + 1
-        return ["  ".join(found[:split]), *found[split:]]
-    return [*[""] * (count - len(found)), *found]
+    if line.startswith(" ") and len(found) == count - 1:
+        return ["", *found]
+    split = len(found) - count + 1
+    return ["  ".join(found[:split]), *found[split:]] if split > 0 else []
 
 
 def _node(row: Mapping[str, str]) -> Node:

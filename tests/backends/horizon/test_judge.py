@@ -1,0 +1,96 @@
+"""Success and quality of a run."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from ptqbridge.backends.horizon.judge import asked_got, check_success, judge
+from ptqbridge.backends.horizon.logs5 import Node, Output, Record
+from ptqbridge.errors import InputError, ToolchainFailed
+from ptqbridge.toolchains.program import Finished
+
+GOOD = Record(succeeded=True)
+DONE = Finished(0, 1.0, False, ())
+
+
+@pytest.fixture
+def product(tmp_path: Path) -> Path:
+    path = tmp_path / "m.bin"
+    path.write_bytes(b"x")
+    return path
+
+
+def test_all_three_are_needed(product: Path) -> None:
+    check_success(DONE, GOOD, product)
+    with pytest.raises(ToolchainFailed, match="log does not say that it finished"):
+        check_success(DONE, Record(), product)
+    with pytest.raises(InputError, match="opset 13"):
+        said = "The opset version of the model is 13, the maximum supported version is 11."
+        check_success(Finished(255, 1.0, False, (f"2030-01-01 00:00:00,000 ERROR {said}",)), GOOD, product)
+    product.write_bytes(b"")
+    with pytest.raises(ToolchainFailed, match=r"wrote m\.bin, but made an empty one"):
+        check_success(DONE, GOOD, product)
+    product.unlink()
+    with pytest.raises(ToolchainFailed, match=r"but made none"):
+        check_success(DONE, GOOD, product)
+
+
+def test_a_time_out_is_said(product: Path) -> None:
+    with pytest.raises(ToolchainFailed, match="ended after 9 s"):
+        check_success(Finished(-15, 9.2, True, ()), GOOD, product)
+
+
+def nodes(*thresholds: float | None, cosine: float | None = 0.999) -> tuple[Node, ...]:
+    return tuple(Node(f"n{i}", "BPU", cosine=cosine, threshold=value) for i, value in enumerate(thresholds))
+
+
+def checks(record: Record, calibrated: bool = True) -> list[tuple[str, str]]:
+    return [(finding.level, finding.check) for finding in judge(record, calibrated=calibrated)]
+
+
+OUTPUTS = (Output("y", 0.999),)
+
+
+def test_a_good_build_has_no_findings() -> None:
+    assert checks(Record(nodes=nodes(2.1, None, 1.0), outputs=OUTPUTS)) == []
+
+
+def test_thresholds_of_one_everywhere_are_made_up() -> None:
+    record = Record(nodes=nodes(1.0, None, 1.0), outputs=OUTPUTS)
+    assert checks(record) == [("error", "made-up")]
+    assert checks(record, calibrated=False) == [("warning", "made-up")]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 3.40282e38, 0.0, -1.0])
+def test_thresholds_that_are_no_numbers(value: float) -> None:
+    assert checks(Record(nodes=nodes(2.0, value), outputs=OUTPUTS)) == [("error", "thresholds")]
+
+
+def test_outputs_that_cannot_be_compared() -> None:
+    assert checks(Record(nodes=nodes(2.0), outputs=(Output("y", math.nan),))) == [("error", "nan")]
+
+
+def test_a_low_cosine_names_the_worst_node() -> None:
+    record = Record(nodes=(*nodes(2.0), Node("bad", "BPU", cosine=0.4, threshold=2.0)), outputs=(Output("y", 0.9),))
+    (finding,) = judge(record, calibrated=True)
+    assert finding.level == "warning"
+    assert finding.text == "output y has a cosine of 0.9000 to the float model; the least alike node is bad (0.4000)"
+
+
+def test_what_the_tool_ignored_is_passed_on() -> None:
+    record = Record(nodes=nodes(2.0), outputs=OUTPUTS, warnings=("node: x does not exist,please double check", "else"))
+    assert checks(record) == [("warning", "ignored")]
+
+
+def test_asked_and_got() -> None:
+    table = (Node("a", "CPU", dtype="float"), Node("b", "BPU", dtype="int16"), Node("c", "BPU", dtype="int8"))
+    rows = asked_got({"a": "CPU", "b": "int16", "c": "int16", "gone": "CPU"}, table)
+    assert [(row.layer, row.asked, row.got, row.met) for row in rows] == [
+        ("a", "CPU", "CPU", True),
+        ("b", "int16", "int16", True),
+        ("c", "int16", "int8", False),
+        ("gone", "CPU", "not a node of the built model (fused or removed)", False),
+    ]
