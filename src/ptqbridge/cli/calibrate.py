@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import time
@@ -26,6 +27,12 @@ def main(argv: list[str]) -> int:
         from ptqbridge.cli.ranges import run
 
         return run(argv)
+    if argv and not argv[0].startswith("-"):
+        near = difflib.get_close_matches(argv[0], FILE_COMMANDS, n=1)
+        raise OptionError(
+            f"calibrate: expected options, or one of {', '.join(FILE_COMMANDS)}; found {argv[0]!r}",
+            hint=f"did you mean {near[0]}?" if near else "",
+        )
     if "--help" in argv or "-h" in argv or not argv:
         print(command_help("calibrate", USED), end="")
         return 0

@@ -48,9 +48,15 @@ def main(argv: list[str]) -> int:
         speaker.line(finding.text())
     counts = {level: sum(f.level == level for f in findings) for level in ("error", "warning", "unsure")}
     status = LimitNotMet.exit_status if counts["error"] else 0
-    speaker.line(f"{len(samples)} samples, {_tally(counts)}")
+    looked_at = len(samples) - sum(finding.check == "broken" for finding in findings)
+    speaker.line(f"{looked_at} of {len(samples)} samples could be read: {_tally(counts)}")
     if options.value("json"):
-        record = {"samples": len(samples), "counts": counts, "findings": [asdict(finding) for finding in findings]}
+        record = {
+            "samples": len(samples),
+            "readable": looked_at,
+            "counts": counts,
+            "findings": [asdict(finding) for finding in findings],
+        }
         head = {"ok": not status, "command": "lint-data", "exit_status": status}
         print(json.dumps({**head, **record, "notes": list(samples.notes)}, ensure_ascii=False, indent=1))
     return status

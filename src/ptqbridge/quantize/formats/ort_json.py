@@ -18,6 +18,7 @@ from typing import Any
 
 from ptqbridge.errors import InputError
 from ptqbridge.quantize.formats.forms import Form, Loss
+from ptqbridge.quantize.formats.trt_cache import to_float32
 from ptqbridge.quantize.ranges import Ranges, TensorRange
 
 METHODS = {"MinMax": "max", "Entropy": "entropy", "Percentile": "percentile"}
@@ -127,7 +128,7 @@ def to_json(ranges: Ranges, form: Form) -> tuple[str, list[Loss]]:
                 "called with it",
             )
         )
-    rounded = sum(_as_float32(end) != end for r in ranges.tensors.values() for end in (r.min, r.max))
+    rounded = sum(to_float32(end) != end for r in ranges.tensors.values() for end in (r.min, r.max))
     if rounded:
         losses.append(Loss("rounding", f"rounding: {rounded} bounds become float32", rounded))
     document = {
@@ -143,14 +144,4 @@ def to_json(ranges: Ranges, form: Form) -> tuple[str, list[Loss]]:
 
 
 def _array(value: float) -> dict[str, object]:
-    return {"data": _as_float32(value), "dtype": "float32", "CLS": "numpy.array"}
-
-
-def _as_float32(value: float) -> float:
-    """Rounded to float32, whose largest number stands for all beyond it."""
-    from ptqbridge.quantize.formats.trt_cache import bits_of, float_of
-
-    try:
-        return float_of(bits_of(value))
-    except OverflowError:
-        return math.copysign(float_of(0x7F7FFFFF), value)
+    return {"data": to_float32(value), "dtype": "float32", "CLS": "numpy.array"}

@@ -36,6 +36,10 @@ def read_ranges(path: str | os.PathLike[str]) -> Loaded:
     try:
         if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
             return _from_json(shown, data)
+        if b"\0" in data[:4096] and not data.startswith(b"TRT-"):
+            raise InputError(
+                "expected ranges.json, a TensorRT cache or ONNX Runtime's calibration JSON, found a binary file"
+            )
         cache = parse_cache(data)
     except InputError as error:
         raise InputError(f"{shown}: {error.message}", hint=error.hint) from None

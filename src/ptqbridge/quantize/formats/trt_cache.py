@@ -8,6 +8,7 @@ zeros. Sources: ``readScalesFromCalibrationCache`` in NVIDIA/TensorRT samples/co
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Mapping
@@ -152,6 +153,14 @@ def bits_of(value: float) -> int:
     """The bit pattern of the float32 nearest to ``value``. Raises OverflowError beyond float32's range."""
     bits: int = struct.unpack(">I", struct.pack(">f", value))[0]
     return bits
+
+
+def to_float32(value: float) -> float:
+    """The nearest float32; its largest number stands for all beyond it."""
+    try:
+        return float_of(bits_of(value))
+    except OverflowError:
+        return math.copysign(float_of(_INFINITY - 1), value)
 
 
 def scale_bits(amax: float) -> int:

@@ -12,7 +12,14 @@ from ptqbridge.files import write_atomic
 from ptqbridge.quantize.formats import ort_json
 from ptqbridge.quantize.formats.forms import SUFFIXES, Form, Loss
 from ptqbridge.quantize.formats.reading import HEADER
-from ptqbridge.quantize.formats.trt_cache import ALGORITHMS, TrtCache, bits_of, float_of, scale_bits, version_number
+from ptqbridge.quantize.formats.trt_cache import (
+    ALGORITHMS,
+    TrtCache,
+    float_of,
+    scale_bits,
+    to_float32,
+    version_number,
+)
 from ptqbridge.quantize.ranges import Ranges, TensorRange
 
 DEFAULT_VERSION = "8.6.1"
@@ -74,7 +81,8 @@ def _cache(ranges: Ranges, version: str, calibrator: str) -> Written:
         losses.append(Loss("names", text, len(dropped)))
     bits = {name: _bits(name, r) for name, r in writable.items()}
     losses += _numbers(writable, bits)
-    losses += _provenance(ranges, set())
+    kept = {"scheme"} | ({"method"} if _CALIBRATORS.get(ranges.method) == algorithm else set())
+    losses += _provenance(ranges, kept)
     return Written(Form.TRT_CACHE, TrtCache(number, algorithm, bits).text(), tuple(losses), tuple(notes))
 
 
@@ -133,7 +141,9 @@ def _numbers(tensors: Mapping[str, TensorRange], bits: Mapping[str, int]) -> lis
     if lost:
         text = f"underflow: {len(lost)} ranges are too small for a float32 scale and become 0 (first {lost[0]!r})"
         losses.append(Loss("underflow", text, len(lost)))
-    moved = sum(bits_of(127.0 * float_of(bits[name])) != bits_of(r.amax) for name, r in tensors.items()) - len(lost)
+    moved = sum(to_float32(127.0 * float_of(bits[name])) != to_float32(r.amax) for name, r in tensors.items()) - len(
+        lost
+    )
     if moved:
         text = f"rounding: {moved} ranges move by one float32 step, since amax / 127 is kept as float32"
         losses.append(Loss("rounding", text, moved))
