@@ -68,6 +68,15 @@ def write_plan(invocation: Invocation, plan: Plan, folder: str) -> list[str]:
     return [write_into(folder, name, text) for name, text in {"plan.json": record, **plan.files}.items()]
 
 
+def write_script(invocation: Invocation, plan: Plan, folder: str) -> list[str]:
+    """Write the program of ``--emitScript`` where it was asked for; without effect when ``folder`` takes all files."""
+    name = invocation.options.value("emitScript")
+    if folder or name not in plan.files:
+        return []
+    write_atomic(name, plan.files[name])
+    return [name]
+
+
 def write_into(folder: str, name: str, text: str) -> str:
     """Write one text file into ``folder``, making the folder. Raises InputError when that cannot be done."""
     try:

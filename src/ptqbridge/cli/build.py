@@ -9,7 +9,7 @@ from ptqbridge.backends import load
 from ptqbridge.cli.helptext import command_help
 from ptqbridge.cli.say import Speaker
 from ptqbridge.errors import OptionError
-from ptqbridge.execute import check_files, make_plan, out_folder, result_record, write_into, write_plan
+from ptqbridge.execute import check_files, make_plan, out_folder, result_record, write_into, write_plan, write_script
 from ptqbridge.invocation import Invocation, understand
 from ptqbridge.plan import Request
 from ptqbridge.report import mapping
@@ -39,7 +39,7 @@ def _one(invocation: Invocation, request: Request, speaker: Speaker) -> dict[str
     plan = make_plan(request)
     folder = out_folder(invocation, request, invocation.requests)
     if invocation.options.value("dryRun"):
-        written = write_plan(invocation, plan, folder) if folder else []
+        written = write_plan(invocation, plan, folder) if folder else write_script(invocation, plan, folder)
         speaker.print(mapping.text([plan]))
         speaker.line(f"dry run: nothing was run; written: {', '.join(written) or 'nothing (give --out=FOLDER)'}")
         return result_record(plan, dry_run=True, written=written)
@@ -48,6 +48,8 @@ def _one(invocation: Invocation, request: Request, speaker: Speaker) -> dict[str
     backend = load(request.target)
     if folder:
         write_plan(invocation, plan, folder)
+    for path in write_script(invocation, plan, folder):
+        speaker.line(f"script: {path}")
     with speaker.progress() as progress:
         result = backend.build(plan, say=speaker.line, progress=progress)
     speaker.built(result)

@@ -13,7 +13,7 @@ import ptqbridge
 from ptqbridge.backends import Backend, load
 from ptqbridge.cli.helptext import command_help
 from ptqbridge.errors import PtqbridgeError
-from ptqbridge.execute import check_files, make_plan, out_folder, result_record, write_into, write_plan
+from ptqbridge.execute import check_files, make_plan, out_folder, result_record, write_into, write_plan, write_script
 from ptqbridge.invocation import Invocation, single_target, understand
 from ptqbridge.measure.echo import device_lines, echo_lines
 from ptqbridge.measure.trtlog import TrtLog
@@ -71,6 +71,8 @@ def _perform(invocation: Invocation, plan: Plan, backend: Backend, log: TrtLog) 
     folder = out_folder(invocation, invocation.requests[0], invocation.requests)
     if folder:
         write_plan(invocation, plan, folder)
+    for path in write_script(invocation, plan, folder):
+        log.info(f"Script written: {path}")
     if options.value("dryRun"):
         log.info("Dry run: nothing was built or run.")
         return result_record(plan, dry_run=True)

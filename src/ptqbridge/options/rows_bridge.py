@@ -49,8 +49,10 @@ BRIDGE_ROWS = (
     Option("scheme", CALIBRATION, Choice(choices=("tensorrt", "horizon", "onnxruntime")),
         "Whose placement of quantization calibrate finds ranges for (default: what --out and --target say).",
         ("tensorrt", "horizon", "onnxruntime"), default="", ours=True),
-    Option("trtVersion", BRIDGE, Text(keep_empty=False), "TensorRT version to plan for (explain takes several, parted by"
-        " commas), and of the cache that calibrate writes.", ("8.6.1", "10.13.3"), default="8.6.1", ours=True),
+    Option("trtVersion", BRIDGE, Text(keep_empty=False), "TensorRT version to plan for (explain takes several with"
+        " commas between), and of the cache that calibrate writes.", ("8.6.1", "10.13.3"), default="8.6.1", ours=True),
+    Option("emitScript", BRIDGE, Path(), "Python program to write that builds the engine with the plan's calls, without"
+        " ptqbridge.", ("build.py",), default="", ours=True),
     Option("trtCalibrator", CALIBRATION, Choice(choices=("entropy2", "entropy", "minmax", "legacy")),
         "TensorRT calibrator in the header of a cache that calibrate writes (default: as --calibAlgo).",
         ("entropy2",), default="", ours=True),

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ptqbridge.backends.tensorrt import cuda, run
 from ptqbridge.backends.tensorrt.plan import plan
 from ptqbridge.options.parse import parse
 from ptqbridge.options.tospec import build_spec, run_spec
@@ -45,3 +50,34 @@ def row_of(plan_of: Callable[..., Plan]) -> Callable[..., Row]:
         return plan_of(version, *words, command=command).rows[-1]
 
     return make
+
+
+def double(name: str) -> Any:
+    """A module of tests/doubles."""
+    path = Path(__file__).parents[2] / "doubles" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The stand-in for the NVIDIA driver, in place of the library."""
+    made = double("cuda_double").CudaDouble()
+    monkeypatch.setattr(cuda, "load_library", lambda: made)
+    monkeypatch.setattr(run, "missing_device", lambda: "")
+    return made
+
+
+@pytest.fixture
+def tensorrt(monkeypatch: pytest.MonkeyPatch, driver: Any) -> Callable[..., Any]:
+    """Puts the stand-in for the TensorRT module of a version in place of the real one."""
+
+    def install(version: str = "8.6.1") -> Any:
+        made = double("tensorrt_double").make(version)
+        monkeypatch.setitem(sys.modules, "tensorrt", made)
+        return made
+
+    return install

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -22,11 +23,11 @@ def test_plans_and_previews(request_of: Callable[..., Request]) -> None:
 
 
 def test_building_and_running_say_what_is_missing(
-    request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+    request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch, root: Path
 ) -> None:
     monkeypatch.setattr(run, "missing_device", lambda: "looked for an NVIDIA GPU: the driver sees none")
     backend = load(resolve("trt"))
-    plan = backend.plan(request_of("--noTF32"))
+    plan = backend.plan(request_of(f"--onnx={root}/examples/mynet/mynet.onnx"))
     for action in (
         lambda: backend.build(plan, say=print, progress=None),
         lambda: backend.run(plan, "m.engine", say=print),

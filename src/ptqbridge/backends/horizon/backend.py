@@ -32,8 +32,12 @@ class HorizonBackend:
     def build(
         self, plan: Plan, *, say: Callable[[str], None], progress: Callable[[int, int], None] | None
     ) -> BuildResult:
-        """Raises ToolchainMissing: see ``run.py``."""
-        require(plan.target)
+        """See ``build5.py``; Journey 6 raises ToolchainMissing: see ``run.py``."""
+        if MARCHES[plan.target.name].journey6:
+            require(plan.target)
+        from ptqbridge.backends.horizon.build5 import build
+
+        return build(plan, say=say)
 
     def run(self, plan: Plan, artifact: str, *, say: Callable[[str], None]) -> Outcome:
         """Raises ToolchainMissing: see ``run.py``."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ptqbridge.backends.horizon.errors5 import explain_failure
 from ptqbridge.backends.horizon.logs5 import Node, Record
@@ -90,19 +91,70 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def asked_got(wanted: Mapping[str, str], nodes: Iterable[Node]) -> tuple[AskedGot, ...]:
-    """Per-node requests against the node table: ``CPU``, ``BPU``, ``int8``, ``int16`` or ``float`` by node name.
+@dataclass(frozen=True)
+class Wish:
+    """What was asked for one node: ``kind`` is ON, InputType or OutputType, ``value`` CPU, BPU, int8 or int16."""
 
-    hb_mapper drops requests for names it does not find, fused nodes among them, without a word.
+    node: str
+    kind: str
+    value: str
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        return {"ON": "on the ", "InputType": "input ", "OutputType": "output "}[self.kind] + self.value
+
+
+def wishes(config: Mapping[str, Any]) -> tuple[Wish, ...]:
+    """The per-node requests of a configuration, by section and key."""
+    calibration = config.get("calibration_parameters") or {}
+    found = [
+        Wish(name, "ON", device)
+        for key, device in (("run_on_cpu", "CPU"), ("run_on_bpu", "BPU"))
+        for name in str(calibration.get(key) or "").split(";")
+        if name
+    ]
+    nodes = (config.get("model_parameters") or {}).get("node_info")
+    for name, settings in nodes.items() if isinstance(nodes, Mapping) else ():
+        for key, value in settings.items():
+            kind = "InputType" if key.startswith("InputType") else key
+            found.append(Wish(name, kind, str(value)))
+    return tuple(found)
+
+
+def asked_got(wanted: Iterable[Wish], nodes: Iterable[Node], links: Mapping[str, Any]) -> tuple[AskedGot, ...]:
+    """Per-node requests against the node table. ``links`` is the product's quant_info: node name to inputs, outputs.
+
+    hb_mapper drops requests for names it does not find, fused nodes among them, without a word. The table shows a
+    node's input type, so an output type is looked up at the nodes that read it, past those fused into their neighbours.
     """
     table = {node.name: node for node in nodes}
     rows = []
-    for name, request in wanted.items():
-        node = table.get(name)
+    for wish in wanted:
+        node = table.get(wish.node)
         if node is None:
-            rows.append(AskedGot(name, request, "not a node of the built model (fused or removed)", False))
+            rows.append(AskedGot(wish.node, wish.text, "not a node of the built model (fused or unknown)", False))
             continue
-        device = request.upper() in ("CPU", "BPU")
-        got = node.processor if device else node.dtype
-        rows.append(AskedGot(name, request, got, got.lower() == request.lower()))
+        if wish.kind == "OutputType":
+            got = {reader.dtype for reader in _readers(wish.node, table, links)}
+            said = " and ".join(sorted(got)) or "a model output, whose type the tool does not show"
+        else:
+            said = node.processor if wish.kind == "ON" else node.dtype
+        rows.append(AskedGot(wish.node, wish.text, said, said.lower() == wish.value.lower()))
     return tuple(rows)
+
+
+def _readers(name: str, table: Mapping[str, Node], links: Mapping[str, Any]) -> Iterable[Node]:
+    """The nodes of the table that read what ``name`` makes, directly or through nodes that are not in the table."""
+    todo, seen = [name], {name}
+    while todo:
+        made = set(links.get(todo.pop(), {}).get("outputs", ()))
+        for reader, entry in links.items():
+            taken = {tensor.removesuffix("_calibrated") for tensor in entry.get("inputs", ())}
+            if reader in seen or not made & taken:
+                continue
+            seen.add(reader)
+            if reader in table:
+                yield table[reader]
+            else:
+                todo.append(reader)

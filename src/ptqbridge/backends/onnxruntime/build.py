@@ -223,7 +223,7 @@ class _Maker:
     def _calibration_facts(self, ranges: Any, samples: Samples) -> dict[str, Any]:
         return {
             "algorithm": ranges.method,
-            "samples": ranges.samples,
+            "samples": samples.used,
             "tensors": len(ranges.tensors),
             "data": self.plan.build.calibration.data or None,
             "data_sha256": samples.fingerprint,

@@ -335,7 +335,7 @@ always("calibPercentile", outcome=exact("share of magnitudes inside the range"))
 always("memCap", outcome=exact("tensors are seen in groups that keep it, with the same ranges"))
 always("calibCheckpoint", outcome=exact("calibration goes on where it was interrupted"))
 always("scheme", "trtCalibrator", outcome=ignored("it belongs to the calibrate command"))
-always("trtVersion", outcome=ignored("TensorRT is not used on this target"))
+always("trtVersion", "emitScript", outcome=ignored("TensorRT is not used on this target"))
 always("preset", outcome=exact("the image preprocessing to start from"))
 always(
     *("mean", "std", "scale", "resize", "resizeFilter", "color", "layout"),

@@ -58,7 +58,7 @@ def message_log(trt: Any, say: Callable[[str], None] | None = None) -> Any:
     """A logger that keeps TensorRT's errors, and hands warnings and errors on to ``say`` (default: stderr)."""
     tell = say or (lambda text: print(text, file=sys.stderr))
 
-    class MessageLog(trt.ILogger):  # type: ignore[misc, name-defined]
+    class MessageLog(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
@@ -104,7 +104,7 @@ def write_engine(path: str, content: Any) -> None:
 def engine_reader(trt: Any, path: str) -> Any:
     """A reader through which TensorRT takes the engine from a file piece by piece."""
 
-    class EngineReader(trt.IStreamReaderV2):  # type: ignore[misc, name-defined]
+    class EngineReader(trt.IStreamReaderV2):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IStreamReaderV2.__init__(self)
             self.file = open(path, "rb")  # noqa: SIM115 - TensorRT reads after this returns
@@ -311,7 +311,10 @@ def fitting_cache(content: bytes, version: str) -> tuple[bytes, str, str]:
 
 def cached_ranges(trt: Any, path: str, say: Callable[[str], None] = print) -> Any:
     """A calibrator that has finished ranges only: it hands TensorRT the cache and never a batch."""
-    content, word, changed = fitting_cache(read_file(path), trt.__version__)
+    try:
+        content, word, changed = fitting_cache(read_file(path), trt.__version__)
+    except CallFailed as failed:
+        raise CallFailed(failed.member, f"{path}: {failed}") from None
     if changed:
         say(f"{path}: {changed}, since TensorRT passes over a cache of another version")
     base = getattr(trt, CALIBRATORS[word])

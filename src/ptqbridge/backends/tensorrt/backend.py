@@ -1,4 +1,4 @@
-"""The TensorRT backend as the command line sees it: plans are made here; building and running are not there yet."""
+"""The TensorRT backend as the command line sees it; what needs the model or the GPU is imported when it is used."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ptqbridge.backends.tensorrt.plan import plan, preview
-from ptqbridge.backends.tensorrt.run import require
+from ptqbridge.backends.tensorrt.run import require, require_measuring
 from ptqbridge.plan import Plan, Request, Target
 from ptqbridge.rulebook import Outcome as RuleOutcome
 
@@ -31,16 +31,33 @@ class TensorRTBackend:
     def build(
         self, plan: Plan, *, say: Callable[[str], None], progress: Callable[[int, int], None] | None
     ) -> BuildResult:
-        """Raises ToolchainMissing: see ``run.py``."""
-        require()
+        """See ``build.py``."""
+        from ptqbridge.backends.tensorrt.build import build
+
+        return build(plan, say=say, progress=progress)
 
     def run(self, plan: Plan, artifact: str, *, say: Callable[[str], None]) -> Outcome:
         """Raises ToolchainMissing: see ``run.py``."""
-        require()
+        require_measuring()
 
     def device_info(self, plan: Plan) -> Mapping[str, object]:
-        """Raises ToolchainMissing: see ``run.py``."""
+        """The GPU, for the log. Raises ToolchainMissing when there is none."""
+        from ptqbridge.backends.tensorrt.cuda import open_device
+
         require()
+        device = open_device(plan.run.device)
+        found = device.info()
+        device.close()
+        return {
+            "Selected Device": found["name"],
+            "Compute Capability": f"{found['compute_major']}.{found['compute_minor']}",
+            "SMs": found["multiprocessors"],
+            "Device Global Memory": f"{found['memory_bytes'] >> 20} MiB",
+            "Shared Memory per SM": f"{found['shared_memory_per_multiprocessor'] >> 10} KiB",
+            "Memory Bus Width": f"{found['memory_bus_bits']} bits (ECC {'enabled' if found['ecc'] else 'disabled'})",
+            "Application Compute Clock Rate": f"{found['clock_khz'] / 1e6:g} GHz",
+            "Application Memory Clock Rate": f"{found['memory_clock_khz'] / 1e6:g} GHz",
+        }
 
 
 BACKEND = TensorRTBackend()

@@ -32,13 +32,18 @@ class CudaError(Exception):
         self.status = status
 
 
+def load_library() -> Any:
+    """The driver's library."""
+    return ctypes.CDLL(LIBRARY)
+
+
 class Driver:
     """The driver library; every call is checked."""
 
-    def __init__(self, library: Any = None) -> None:
-        """``library`` stands for the loaded library, in tests. Raises CudaError when there is no driver."""
+    def __init__(self) -> None:
+        """Raises CudaError when there is no driver."""
         try:
-            self.library = library or ctypes.CDLL(LIBRARY)
+            self.library = load_library()
         except OSError:
             raise CudaError(f"loading {LIBRARY}", -1, "no NVIDIA driver was found") from None
         self("cuInit", 0)

@@ -65,6 +65,9 @@ def plan(request: Request, version: str = "") -> Plan:
         asked = [*io, *(text for text in asked if not _ON_IO.match(text))]
     else:
         defaults = list(sequence.always(context))
+    artifact = default_artifact(request)
+    if artifact:
+        asked.append(f"write_engine({quoted(artifact)}, engine_bytes)")
     calls = sequence.arrange(defaults, asked, _emitted("dla", emitted))
     if edits:
         calls = tuple(
@@ -72,14 +75,16 @@ def plan(request: Request, version: str = "") -> Plan:
             for text in calls
         )
     settings |= {"version": found.version, "calls": calls, "edits": edits, "wrong": seen.wrong}
+    settings["artifact"] = request.build.artifact or artifact
     return Plan(
         target=request.target,
         build=request.build,
         run=request.run,
         rows=rows,
-        fills=(*fills(context, found), *_dynamic_fills(seen)),
+        fills=(*fills(context, found), *_dynamic_fills(seen), *_artifact_fill(artifact)),
         steps=steps(context, calls, edits),
         notes=tuple(note for note in (found.note, *seen.notes, *unseen_data(request), *_gaps(context)) if note),
+        files=script_files(request, calls, found.version),
         settings=settings,
         performance_only=performance_only(context),
     )
@@ -112,6 +117,33 @@ def preview(name: str, value: object, target: Target) -> Outcome:
             others.setdefault(f"{outcome.verdict}, {becomes}", []).append(generation)
     texts = [f"on {' and '.join(generations)}: {text}" for text, generations in others.items()]
     return replace(first, because="; ".join(text for text in (first.because, *texts) if text))
+
+
+def script_files(request: Request, calls: tuple[str, ...], version: str) -> dict[str, str]:
+    """The program of ``--emitScript`` by its name; nothing when it was not asked for."""
+    asked = [item.value for item in request.asked if item.name == "emitScript" and item.value]
+    if not asked or request.run.artifact:
+        return {}
+    from ptqbridge import __version__
+    from ptqbridge.backends.tensorrt.script import script
+
+    needs = [name for name in (EDITED, OWN_CACHE) if any(quoted(name) in text for text in calls)]
+    words = [item.written for item in request.asked if item.name != "emitScript"]
+    command = f"ptqbridge build {' '.join(words)}"
+    return {asked[-1]: script(calls, version=__version__, tensorrt=version, command=command, needs=needs)}
+
+
+def default_artifact(request: Request) -> str:
+    """Where ``build`` puts the engine when ``--saveEngine`` does not say; "" where an engine need not be kept."""
+    build = request.build
+    if build.artifact or request.command != "build" or not build.model.path:
+        return ""
+    return str(Path(build.out or ".") / f"{Path(build.model.path).stem}.trt.engine")
+
+
+def _artifact_fill(artifact: str) -> Iterable[Filled]:
+    if artifact:
+        yield Filled("--saveEngine", artifact, "named after the model")
 
 
 def look(request: Request) -> Seen:
@@ -222,8 +254,8 @@ def steps(context: Context, calls: tuple[str, ...], edits: tuple[str, ...]) -> t
     if not context.loads:
         done += _preparation(context, edits)
     for text in calls:
-        saves = text.startswith("write_engine(") and build.artifact
-        done.append(Step(text, writes=(build.artifact,) if saves else ()))
+        saves = build.artifact or default_artifact(context.request)
+        done.append(Step(text, writes=(saves,) if text.startswith("write_engine(") else ()))
     if context.runs and not run.time_load:
         exports = (run.reports.export_times, run.reports.export_output, run.reports.export_profile)
         done.append(Step("measure, and print the performance summary", writes=tuple(path for path in exports if path)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import sys
 from typing import NoReturn
 
 from ptqbridge.errors import ToolchainMissing
@@ -15,27 +16,28 @@ WAY_OUT = (
 )
 
 
-def require() -> NoReturn:
-    """Say what a TensorRT build needs and does not find here. Raises ToolchainMissing (exit status 4), always.
-
-    This version only plans TensorRT builds, so even a complete machine ends here, and is told why.
-    """
+def require() -> None:
+    """Refuse to go on without the module and a device. Raises ToolchainMissing (exit status 4) with what is missing."""
     missing = [text for text in (missing_module(), missing_device()) if text]
     if missing:
         raise ToolchainMissing(f"target trt: {'; '.join(missing)}", hint=WAY_OUT)
+
+
+def require_measuring() -> NoReturn:
+    """Say what a run needs and does not find; also, on a complete machine, that runs are not there yet."""
+    require()
     raise ToolchainMissing(
-        "target trt: TensorRT and a GPU are here, but this version of ptqbridge only plans TensorRT builds and does"
-        " not run them yet",
-        hint="explain --target trt shows the plan; --target cpu runs the same model here",
+        "target trt: TensorRT and a GPU are here, but this version builds engines and does not run them yet",
+        hint="build makes the engine, trtexec --loadEngine runs it; --target cpu runs the same model here",
     )
 
 
 def missing_module() -> str:
     """What is wrong with the Python module ``tensorrt``; "" when it is installed."""
     try:
-        found = importlib.util.find_spec("tensorrt")
+        found = "tensorrt" in sys.modules or importlib.util.find_spec("tensorrt") is not None
     except (ImportError, ValueError):
-        found = None
+        found = False
     return "" if found else "looked for the Python module tensorrt and did not find it"
 
 

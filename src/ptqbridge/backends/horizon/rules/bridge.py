@@ -17,7 +17,7 @@ RULES.always(
 def toolchain(place: str, context: Context) -> Outcome:
     """Where the vendor's compiler runs."""
     if place == "local" or place.startswith(("docker:", "ssh://")):
-        return carry(EXACT, becomes=f"{context.march.tool} from {'PATH' if place == 'local' else place}")
+        return carry(EXACT, becomes=f"{context.march.tool} from {'PATH' if place == 'local' else place}", place=place)
     return refused(f"expected local, docker:IMAGE or ssh://HOST, found {place!r}")
 
 
@@ -120,7 +120,7 @@ def skip_broken(count: int, context: Context) -> Outcome:
 
 RULES.always("memCap", "calibCheckpoint", outcome=ignored("the vendor's tool calibrates, and has neither"))
 RULES.always("scheme", outcome=ignored("it belongs to the calibrate command"))
-RULES.always("trtVersion", outcome=ignored("TensorRT is not used on this target"))
+RULES.always("trtVersion", "emitScript", outcome=ignored("TensorRT is not used on this target"))
 RULES.always("trtCalibrator", outcome=ignored("it belongs to the calibrate command"))
 
 _INSERTED = "the tool puts the normalisation into the model, which then takes pixels"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ptqbridge.backends.tensorrt.context import Context
 from ptqbridge.backends.tensorrt.rules.book import Part, quoted
 from ptqbridge.backends.tensorrt.rules.precision import QDQ
-from ptqbridge.rulebook import Outcome, exact, ignored
+from ptqbridge.rulebook import Outcome, exact, ignored, refused
 
 BRIDGE = Part("tensorrt")
 
@@ -127,6 +127,14 @@ BRIDGE.always("scheme", outcome=ignored("it belongs to the calibrate command"))
 def version(text: str, context: Context) -> Outcome:
     """A build needs that very generation installed; a plan does not."""
     return exact(f"the calls are those of TensorRT {context.version}", "a build needs this generation installed")
+
+
+@BRIDGE.building("emitScript")
+def emit_script(path: str, context: Context) -> Outcome:
+    """The same calls in the same order; written by build and by --dryRun."""
+    if not path:
+        return refused("expected a file name, found an empty path")
+    return exact(f"{path}: the calls of this plan as a program of their own")
 
 
 BRIDGE.always("trtCalibrator", outcome=ignored("it belongs to the calibrate command"))

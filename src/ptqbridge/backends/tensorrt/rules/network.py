@@ -25,6 +25,7 @@ DTYPES = {
 LATER_DTYPES = {"bf16": "9.1", "int64": "10.0", "int4": "10.1"}
 """Element types that 8.6 does not have, and when they came."""
 ADD_PROFILE = ("require_valid(profile)", "config.add_optimization_profile(profile)")
+PRUNED = "weights of Conv, Gemm and MatMul pruned to 2:4"
 NOT_ONNX = "ptqbridge builds from ONNX only"
 
 
@@ -168,7 +169,7 @@ def sparsity(mode: str, context: Context) -> Outcome:
         return exact("no sparse kernels", "the builder's default")
     if mode == "enable":
         return flag("SPARSE_WEIGHTS")
-    edit = "weights of Conv, Gemm and MatMul pruned to 2:4"
+    edit = PRUNED
     call_text = "config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)"
     return approximate(
         f"{edit}; {call_text}",

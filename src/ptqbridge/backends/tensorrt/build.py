@@ -1,0 +1,106 @@
+"""Building an engine: the model edited where the plan says so, then exactly the calls of the plan."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ptqbridge.backends.tensorrt.perform import Performer, build_part
+from ptqbridge.backends.tensorrt.plan import EDITED
+from ptqbridge.backends.tensorrt.rules.book import quoted
+from ptqbridge.backends.tensorrt.rules.bridge import OWN_CACHE
+from ptqbridge.backends.tensorrt.run import require
+from ptqbridge.errors import InputError, ToolchainFailed
+from ptqbridge.files import write_atomic
+from ptqbridge.plan import Plan
+from ptqbridge.result import BuildResult
+
+Say = Callable[[str], None]
+Progress = Callable[[int, int], None]
+
+
+def build(plan: Plan, *, say: Say, progress: Progress | None) -> BuildResult:
+    """Make the engine that ``plan`` describes. Raises what ``Performer.perform`` does, and InputError for the model."""
+    begun = time.perf_counter()
+    check_files(plan)
+    if not plan.build.out:
+        require()
+    # With --out the model is prepared first: what is written there serves a machine that has the GPU.
+    notes: list[str] = []
+    with work_folder(plan) as folder:
+        facts: dict[str, Any] = {"tensorrt_planned": plan.settings["version"]}
+        if needs_preparation(plan):
+            from ptqbridge.backends.tensorrt.prepare import prepare
+
+            prepared = prepare(plan, folder, say=say, progress=progress)
+            facts |= prepared.facts
+            notes += prepared.notes
+        require()
+        performer = Performer(plan.settings["version"], say)
+        calls = [placed(text, folder) for text in build_part(plan.settings["calls"])]
+        say(f"building with TensorRT ({len(calls)} calls)")
+        performer.perform(calls)
+        blob = performer.names["engine_bytes"]
+        artifact = plan.build.artifact or plan.settings["artifact"]
+        if not any(text.startswith("write_engine(") for text in calls):
+            if not artifact:
+                raise ToolchainFailed("target trt: no file was named for the engine")
+            write_atomic(artifact, bytes(memoryview(blob)))
+    facts |= {"tensorrt": str(performer.names["trt"].__version__), "engine_bytes": int(blob.nbytes)}
+    facts["device"] = performer.names["device"].info()
+    return BuildResult(
+        target=plan.target.name,
+        artifact=artifact,
+        precision=precision_word(plan),
+        performance_only=plan.performance_only,
+        seconds=time.perf_counter() - begun,
+        facts=facts,
+        notes=tuple(notes),
+    )
+
+
+def check_files(plan: Plan) -> None:
+    """Refuse what cannot succeed before anything is touched. Raises InputError."""
+    model, calibration = plan.build.model.path, plan.build.calibration
+    if model and not Path(model).is_file():
+        raise InputError(f"--onnx: expected a model file, {model} was not found")
+    if plan.settings["wrong"]:
+        raise InputError("; ".join(plan.settings["wrong"]))
+    for option, path in (("calib", calibration.cache), ("calibData", calibration.data)):
+        if path and not os.path.exists(path):
+            raise InputError(f"--{option}: {path} was not found")
+
+
+def needs_preparation(plan: Plan) -> bool:
+    """Whether the model is edited or calibrated by ourselves first."""
+    own_cache = any(quoted(OWN_CACHE) in text for text in plan.settings["calls"])
+    return bool(plan.settings["edits"]) or own_cache
+
+
+@contextmanager
+def work_folder(plan: Plan) -> Iterator[str]:
+    """Where edited models and caches go: the folder of ``--out``, else a temporary one."""
+    if plan.build.out:
+        os.makedirs(plan.build.out, exist_ok=True)
+        yield plan.build.out
+        return
+    with tempfile.TemporaryDirectory(prefix="ptqbridge-") as folder:
+        yield folder
+
+
+def placed(text: str, folder: str) -> str:
+    """A call with the names of our own files inside ``folder``."""
+    for name in (EDITED, OWN_CACHE):
+        text = text.replace(quoted(name), quoted(os.path.join(folder, name)))
+    return text
+
+
+def precision_word(plan: Plan) -> str:
+    """What the engine may compute in, in a word or two."""
+    words = plan.build.precision.allowed
+    return "+".join(words) if words else "fp32"

@@ -1,0 +1,178 @@
+"""What happens to the model before TensorRT sees it: our own calibration, and the edits that the plan lists."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx
+
+from ptqbridge.backends.tensorrt.context import DEFAULT_ALGORITHM
+from ptqbridge.backends.tensorrt.plan import EDITED
+from ptqbridge.backends.tensorrt.rules.bridge import OWN_CACHE
+from ptqbridge.backends.tensorrt.rules.network import PRUNED
+from ptqbridge.backends.tensorrt.rules.precision import QDQ, QDQ_CACHE, QDQ_NOISE
+from ptqbridge.data import Recipe, Samples, open_samples, seeded_noise
+from ptqbridge.errors import InputError
+from ptqbridge.model.load import Model, load_model
+from ptqbridge.model.save import save_model
+from ptqbridge.plan import Plan
+from ptqbridge.quantize.calibrate import calibrate
+from ptqbridge.quantize.explicit import explicit_placement, quantize_explicit
+from ptqbridge.quantize.formats.forms import Form
+from ptqbridge.quantize.formats.reading import read_ranges
+from ptqbridge.quantize.formats.writing import write_ranges
+from ptqbridge.quantize.prepare import prepare as prepare_graph
+from ptqbridge.quantize.prune import prune_two_of_four
+from ptqbridge.quantize.ranges import Ranges
+from ptqbridge.quantize.verify import float_tensors
+
+Say = Callable[[str], None]
+Progress = Callable[[int, int], None]
+SCHEME = "tensorrt"
+
+
+@dataclass
+class Prepared:
+    """What was found out while preparing."""
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def prepare(plan: Plan, folder: str, *, say: Say, progress: Progress | None) -> Prepared:
+    """Write the edited model, or the cache of our own calibration, into ``folder``.
+
+    Raises InputError for a model, data or cache that do not fit.
+    """
+    work = _Work(plan, load_model(plan.build.model.path), say, progress)
+    if plan.settings["edits"]:
+        work.edit(os.path.join(folder, EDITED))
+    else:
+        work.cache(os.path.join(folder, OWN_CACHE))
+    return work.done
+
+
+class _Work:
+    def __init__(self, plan: Plan, model: Model, say: Say, progress: Progress | None) -> None:
+        self.plan, self.model, self.say, self.progress = plan, model, say, progress
+        self.done = Prepared()
+
+    def cache(self, path: str) -> None:
+        """Ranges of every float tensor, as a TensorRT cache for the planned version."""
+        ranges = self._calibrate(self.model.proto, float_tensors(self.model.proto), self._samples())
+        version = ".".join((self.plan.settings["version"] + ".0.0").split(".")[:3])
+        written = write_ranges(ranges, path, Form.TRT_CACHE, version=version, calibrator="entropy2")
+        self.done.notes += written.notes
+        self.say(f"calibration cache: {path}")
+
+    def edit(self, path: str) -> None:
+        """The edits in a fixed order: weights, Q/DQ, then types."""
+        edits = set(self.plan.settings["edits"])
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.model.proto)
+        if PRUNED in edits:
+            self.done.facts["pruned_weights"] = prune_two_of_four(proto)
+            self.say(f"pruned {self.done.facts['pruned_weights']} weights to 2:4")
+        if edits & {QDQ, QDQ_CACHE, QDQ_NOISE}:
+            proto = self._quantize(proto)
+        left = edits - {PRUNED, QDQ, QDQ_CACHE, QDQ_NOISE}
+        if left:
+            from ptqbridge.backends.tensorrt.types import edit_types
+
+            proto = edit_types(proto, self.plan, left, self.done, self.say)
+        save_model(proto, path)
+        self.say(f"edited model: {path}")
+
+    def _quantize(self, proto: onnx.ModelProto) -> onnx.ModelProto:
+        calibration = self.plan.build.calibration
+        samples = None if calibration.cache else self._samples()
+        graph = prepare_graph(proto, next(iter(samples)).arrays if samples else None)
+        keep = layers_kept_float(self.plan, [node.name for node in graph.proto.graph.node])
+        if samples is None:
+            loaded = read_ranges(calibration.cache)
+            ranges, notes = loaded.ranges, loaded.notes
+        else:
+            wanted = explicit_placement(graph.proto, keep).quantized
+            ranges, notes = self._calibrate(graph.proto, list(wanted), samples), tuple(samples.notes)
+        made = quantize_explicit(graph.proto, ranges, keep)
+        if not made.placement.layers:
+            reasons = "; ".join(f"{name}: {why}" for name, why in list(made.placement.floats.items())[:3])
+            raise InputError(f"no layer of {self.model.path} gets INT8" + (f" ({reasons})" if reasons else ""))
+        self.done.notes += [*graph.notes, *notes]
+        self.done.notes += [f"{name} stays float: {why}" for name, why in made.placement.floats.items()]
+        self.done.facts["qdq"] = {
+            "layers": len(made.placement.layers),
+            "activations": len(made.placement.quantized),
+            "float": dict(made.placement.floats),
+            "ranges": calibration.cache or calibration.data or "noise",
+            "method": ranges.method,
+            "samples": ranges.samples,
+        }
+        self.say(f"Q/DQ: {len(made.placement.layers)} layers in INT8, {len(made.placement.floats)} stay float")
+        return made.proto
+
+    def _samples(self) -> Samples:
+        wanted = self.plan.build.calibration
+        if not wanted.data:
+            shapes = {**self.plan.build.shapes, **wanted.shapes}
+            return seeded_noise([_concrete(spec, shapes.get(spec.name)) for spec in self.model.inputs], 1, wanted.seed)
+        return open_samples(
+            wanted.data,
+            self.model.inputs,
+            recipe=Recipe.from_mapping(vars(wanted.preprocess)),
+            samples=wanted.samples,
+            seed=wanted.seed,
+            skip_broken=wanted.skip_broken,
+            batch=wanted.batch,
+        )
+
+    def _calibrate(self, proto: onnx.ModelProto, tensors: list[str], samples: Samples) -> Ranges:
+        wanted = self.plan.build.calibration
+        total, progress = len(samples), self.progress
+        algorithm = wanted.algorithm or DEFAULT_ALGORITHM
+        self.say(f"calibrating {len(tensors)} tensors with {total} samples ({algorithm})")
+        ranges = calibrate(
+            proto,
+            tensors,
+            samples,
+            algorithm=algorithm,
+            percentile=wanted.percentile,
+            progress=(lambda done: progress(done, total)) if progress else None,
+            model_fingerprint=self.model.sha256,
+            data_fingerprint=samples.fingerprint,
+            scheme=SCHEME,
+        )
+        self.done.facts["calibration"] = {
+            "algorithm": ranges.method,
+            "samples": ranges.samples,
+            "tensors": len(ranges.tensors),
+            "data": wanted.data or None,
+            "data_sha256": samples.fingerprint,
+        }
+        return ranges
+
+
+def layers_kept_float(plan: Plan, nodes: list[str]) -> frozenset[str]:
+    """Nodes that per-layer options ask for in another type than int8; ``*`` may stand anywhere in a name."""
+    from fnmatch import fnmatchcase
+
+    if plan.build.precision.constraints == "none":
+        return frozenset()
+    kept: set[str] = set()
+    for pattern, words in plan.build.precision.layers.items():
+        plain = pattern.replace("[", "[[]").replace("?", "[?]")
+        exact = [name for name in nodes if name == pattern]
+        chosen = exact or [name for name in nodes if "*" in pattern and fnmatchcase(name, plain)]
+        (kept.update if words[0] != "int8" else kept.difference_update)(chosen)
+    return frozenset(kept)
+
+
+def _concrete(spec: Any, asked: Any) -> Any:
+    from dataclasses import replace
+
+    from ptqbridge.backends.tensorrt.io import ones
+
+    return replace(spec, shape=tuple((asked or ones(spec)).opt))

@@ -1,0 +1,431 @@
+"""A stand-in for the ``tensorrt`` module at its border: it records every call, parses ONNX, and builds nothing.
+
+``make("8.6.1")`` gives a module; ``module.CALLS`` is the record, ``module.FAIL`` names what shall fail: ``builder``,
+``parse``, ``build``, ``deserialize``, ``memory``. Names follow the real bindings: which class has which member is checked
+against them in tests/real. Failures are reported as the bindings do: False, None, -1, TypeError, and the logger.
+"""
+
+from __future__ import annotations
+
+import enum
+import types
+from typing import Any
+
+SINCE_10 = {"BF16": 17, "INT4": 18, "STRIP_PLAN": 14, "WEIGHT_STREAMING": 16}
+FLAGS_86 = (
+    *("FP16", "INT8", "DEBUG", "GPU_FALLBACK", "STRICT_TYPES", "REFIT", "DISABLE_TIMING_CACHE", "TF32"),
+    *("SPARSE_WEIGHTS", "SAFETY_SCOPE", "OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS", "DIRECT_IO"),
+    *("REJECT_EMPTY_ALGORITHMS", "ENABLE_TACTIC_HEURISTIC", "VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME", "FP8"),
+)
+FLAGS_10 = (
+    *("FP16", "INT8", "DEBUG", "GPU_FALLBACK", "REFIT", "DISABLE_TIMING_CACHE", "TF32", "SPARSE_WEIGHTS"),
+    *("SAFETY_SCOPE", "OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS", "DIRECT_IO"),
+    *("REJECT_EMPTY_ALGORITHMS", "VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME", "FP8", "ERROR_ON_TIMING_CACHE_MISS"),
+    *("BF16", "DISABLE_COMPILATION_CACHE", "STRIP_PLAN", "REFIT_IDENTICAL", "WEIGHT_STREAMING", "INT4"),
+)
+WEAK = ("FP16", "INT8", "FP8", "BF16", "INT4", "OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS")
+LAYERS = {
+    **{"Conv": "CONVOLUTION", "MaxPool": "POOLING", "AveragePool": "POOLING", "GlobalAveragePool": "POOLING"},
+    **{"Concat": "CONCATENATION", "QuantizeLinear": "QUANTIZE", "DequantizeLinear": "DEQUANTIZE", "Relu": "ACTIVATION"},
+    **{"Softmax": "SOFTMAX", "Gather": "GATHER", "MatMul": "MATRIX_MULTIPLY", "Reshape": "SHUFFLE"},
+}
+ONNX_TYPES = {1: "FLOAT", 10: "HALF", 3: "INT8", 6: "INT32", 7: "INT32", 9: "BOOL", 2: "UINT8"}
+
+
+def _enumeration(name: str, members: Any) -> Any:
+    return enum.IntEnum(name, {member: number for number, member in enumerate(members)})
+
+
+class _Recorded:
+    """Attributes without a leading underscore are properties of the bindings: setting one is recorded."""
+
+    _kind = ""
+    _api: Any
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if not name.startswith("_") and self._live:
+            self._api.record(f"{self._kind}.{name}=", *self._subject(), value)
+
+    _live = False
+
+    def _subject(self) -> tuple[Any, ...]:
+        return ()
+
+
+def make(version: str = "8.6.1") -> Any:  # noqa: C901 - one namespace, class by class
+    """A fresh module."""
+    api: Any = types.ModuleType("tensorrt")
+    api.__version__ = version
+    generation = "8.6" if version.startswith("8") else version.split(".")[0]
+    api.CALLS = []
+    api.FAIL = set()
+    api.LOGGED = []
+
+    def record(name: str, *arguments: Any) -> None:
+        api.CALLS.append((name, *arguments))
+
+    api.record = record
+    flags = [flag for flag in (FLAGS_86 if generation == "8.6" else FLAGS_10) if generation != "11" or flag not in WEAK]
+    api.BuilderFlag = _enumeration("BuilderFlag", flags)
+    api.DataType = _enumeration("DataType", ("FLOAT", "HALF", "INT8", "INT32", "BOOL", "UINT8", "FP8"))
+    for short, long in (
+        ("float32", "FLOAT"),
+        ("float16", "HALF"),
+        ("int8", "INT8"),
+        ("int32", "INT32"),
+        ("bool", "BOOL"),
+    ):
+        setattr(api, short, api.DataType[long])
+    api.uint8 = api.DataType.UINT8
+    creation = {"8.6": ("EXPLICIT_BATCH", "EXPLICIT_PRECISION"), "10": ("EXPLICIT_BATCH", "STRONGLY_TYPED")}
+    api.NetworkDefinitionCreationFlag = _enumeration("Creation", creation.get(generation, ("STRONGLY_TYPED",)))
+    api.TensorFormat = _enumeration("TensorFormat", ("LINEAR", "CHW2", "HWC8", "CHW4", "CHW16", "CHW32", "DHWC8"))
+    api.ProfilingVerbosity = _enumeration("ProfilingVerbosity", ("LAYER_NAMES_ONLY", "NONE", "DETAILED"))
+    api.HardwareCompatibilityLevel = _enumeration("Hardware", ("NONE", "AMPERE_PLUS"))
+    api.TempfileControlFlag = _enumeration("Tempfile", ("ALLOW_IN_MEMORY_FILES", "ALLOW_TEMPORARY_FILES"))
+    api.DeviceType = _enumeration("DeviceType", ("GPU", "DLA"))
+    api.EngineCapability = _enumeration("EngineCapability", ("STANDARD", "SAFETY", "DLA_STANDALONE"))
+    api.MemoryPoolType = _enumeration(
+        "MemoryPoolType", ("WORKSPACE", "DLA_MANAGED_SRAM", "DLA_LOCAL_DRAM", "DLA_GLOBAL_DRAM", "TACTIC_DRAM")
+    )
+    sources = ("CUBLAS", "CUBLAS_LT", "CUDNN", "EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
+    api.TacticSource = _enumeration("TacticSource", sources if generation != "11" else sources[3:])
+    api.PreviewFeature = _enumeration(
+        "PreviewFeature",
+        (
+            "FASTER_DYNAMIC_SHAPES_0805",
+            "DISABLE_EXTERNAL_TACTIC_SOURCES_FOR_CORE_0805",
+            "PROFILE_SHARING_0806",
+        ),
+    )
+    api.OnnxParserFlag = _enumeration("OnnxParserFlag", ("NATIVE_INSTANCENORM",))
+    api.LayerType = _enumeration("LayerType", (*dict.fromkeys(LAYERS.values()), "CONSTANT", "ELEMENTWISE"))
+    api.LayerInformationFormat = _enumeration("LayerInformationFormat", ("ONELINE", "JSON"))
+
+    class Recorded(_Recorded):
+        _api = api
+
+    class ILogger:
+        Severity = _enumeration("Severity", ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"))
+
+        def __init__(self) -> None:
+            self._made = True
+
+    class Logger(ILogger):
+        INFO = ILogger.Severity.INFO
+
+    def complain(logger: Any, text: str) -> None:
+        logger.log(ILogger.Severity.ERROR, text)
+
+    class ITensor(Recorded):
+        _kind = "ITensor"
+
+        def __init__(self, name: str, dtype: Any, shape: tuple[int, ...], shapes: bool = False) -> None:
+            self.name, self.dtype, self.shape = name, dtype, shape
+            self.is_shape_tensor = shapes
+            self.dynamic_range: Any = None
+            self.allowed_formats = 1
+            self._live = True
+
+        def _subject(self) -> tuple[Any, ...]:
+            return (self.name,)
+
+        def set_dynamic_range(self, low: float, high: float) -> bool:
+            record("ITensor.set_dynamic_range", self.name, low, high)
+            object.__setattr__(self, "dynamic_range", (low, high))
+            return True
+
+    class ILayer(Recorded):
+        _kind = "ILayer"
+
+        def __init__(self, name: str, kind: Any, inputs: list[Any], outputs: list[Any], precision: Any) -> None:
+            self.name, self.type, self.precision = name, kind, precision
+            self.num_inputs, self.num_outputs = len(inputs), len(outputs)
+            self._inputs, self._outputs = inputs, outputs
+            self._live = True
+
+        def _subject(self) -> tuple[Any, ...]:
+            return (self.name,)
+
+        def get_input(self, index: int) -> Any:
+            return self._inputs[index]
+
+        def get_output(self, index: int) -> Any:
+            return self._outputs[index]
+
+        def set_output_type(self, index: int, kind: Any) -> None:
+            record("ILayer.set_output_type", self.name, index, kind)
+
+    class INetworkDefinition(Recorded):
+        def __init__(self) -> None:
+            self._inputs: list[Any] = []
+            self._outputs: list[Any] = []
+            self._layers: list[Any] = []
+
+        num_inputs = property(lambda self: len(self._inputs))
+        num_outputs = property(lambda self: len(self._outputs))
+        num_layers = property(lambda self: len(self._layers))
+
+        def get_input(self, index: int) -> Any:
+            return self._inputs[index]
+
+        def get_output(self, index: int) -> Any:
+            return self._outputs[index]
+
+        def get_layer(self, index: int) -> Any:
+            return self._layers[index]
+
+    class ParserError:
+        def __init__(self, text: str) -> None:
+            self._text = text
+
+        def desc(self) -> str:
+            return self._text
+
+        def node(self) -> int:
+            return 3
+
+        if generation != "8.6":
+
+            def node_name(self) -> str:
+                return "conv3"
+
+            def node_operator(self) -> str:
+                return "Conv"
+
+    class OnnxParser:
+        def __init__(self, network: Any, logger: Any) -> None:
+            record("OnnxParser")
+            self._network = network
+            self.num_errors = 0
+
+        def get_error(self, index: int) -> Any:
+            return ParserError(f"no importer\nregistered for op {index}")
+
+        def set_flag(self, flag: Any) -> None:
+            record("OnnxParser.set_flag", flag)
+
+        def clear_flag(self, flag: Any) -> None:
+            record("OnnxParser.clear_flag", flag)
+
+        def get_used_vc_plugin_libraries(self) -> list[str]:
+            record("OnnxParser.get_used_vc_plugin_libraries")
+            return []
+
+        def parse_from_file(self, path: str) -> bool:
+            record("OnnxParser.parse_from_file", path)
+            if "parse" in api.FAIL:
+                self.num_errors = 2
+                return False
+            _read_network(api, self._network, ITensor, ILayer, path)
+            return True
+
+    class IOptimizationProfile:
+        def __init__(self) -> None:
+            self._shapes: dict[str, Any] = {}
+
+        def set_shape(self, name: str, low: Any, best: Any, high: Any) -> None:
+            record("IOptimizationProfile.set_shape", name, tuple(low), tuple(best), tuple(high))
+            self._shapes[name] = (low, best, high)
+
+        def set_shape_input(self, name: str, low: Any, best: Any, high: Any) -> None:
+            record("IOptimizationProfile.set_shape_input", name, tuple(low), tuple(best), tuple(high))
+            self._shapes[name] = (low, best, high)
+
+        def __bool__(self) -> bool:
+            record("IOptimizationProfile.__bool__")
+            return all(
+                len(low) and all(a <= b <= c for a, b, c in zip(low, best, high, strict=True))
+                for low, best, high in self._shapes.values()
+            )
+
+    class ITimingCache:
+        def __init__(self, content: bytes) -> None:
+            self._content = bytes(content)
+
+        def combine(self, other: Any, ignore_mismatch: bool) -> bool:
+            record("ITimingCache.combine", ignore_mismatch)
+            self._content += other._content
+            return True
+
+        def serialize(self) -> bytes:
+            record("ITimingCache.serialize")
+            return self._content + b"+timings"
+
+    class IBuilderConfig(Recorded):
+        _kind = "IBuilderConfig"
+
+        def __init__(self) -> None:
+            self._cache: Any = None
+            self._live = True
+
+        def set_flag(self, flag: Any) -> None:
+            record("IBuilderConfig.set_flag", api.BuilderFlag(flag))
+
+        def clear_flag(self, flag: Any) -> None:
+            record("IBuilderConfig.clear_flag", api.BuilderFlag(flag))
+
+        def set_memory_pool_limit(self, pool: Any, size: int) -> None:
+            record("IBuilderConfig.set_memory_pool_limit", pool, size)
+
+        def add_optimization_profile(self, profile: Any) -> int:
+            record("IBuilderConfig.add_optimization_profile")
+            return 0
+
+        def set_calibration_profile(self, profile: Any) -> bool:
+            record("IBuilderConfig.set_calibration_profile")
+            return True
+
+        def get_tactic_sources(self) -> int:
+            return (1 << len(api.TacticSource)) - 1
+
+        def set_tactic_sources(self, mask: int) -> bool:
+            record("IBuilderConfig.set_tactic_sources", mask & ((1 << len(api.TacticSource)) - 1))
+            return True
+
+        def set_preview_feature(self, feature: Any, on: bool) -> None:
+            record("IBuilderConfig.set_preview_feature", feature, on)
+
+        def set_device_type(self, layer: Any, device: Any) -> None:
+            record("IBuilderConfig.set_device_type", layer.name, device)
+
+        def create_timing_cache(self, content: Any) -> Any:
+            record("IBuilderConfig.create_timing_cache", len(content))
+            return None if bytes(content).startswith(b"broken") else ITimingCache(content)
+
+        def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
+            record("IBuilderConfig.set_timing_cache", ignore_mismatch)
+            self._cache = cache
+            return True
+
+        def get_timing_cache(self) -> Any:
+            record("IBuilderConfig.get_timing_cache")
+            return self._cache
+
+    class IPluginRegistry:
+        def load_library(self, path: str) -> Any:
+            record("IPluginRegistry.load_library", path)
+            return None if "plugin" in api.FAIL else object()
+
+    class IHostMemory(bytes):
+        nbytes = property(len)
+
+    class Builder(Recorded):
+        _kind = "Builder"
+
+        def __init__(self, logger: Any) -> None:
+            record("Builder")
+            self._logger = logger
+            if "builder" in api.FAIL:
+                complain(logger, "CUDA initialization failure with error: 35")
+                raise TypeError("pybind11::init(): factory function returned nullptr")
+            self.num_DLA_cores = 2
+            self._live = True
+
+        def create_network(self, flags: int = 0) -> Any:
+            record("Builder.create_network", flags)
+            return INetworkDefinition()
+
+        def create_builder_config(self) -> Any:
+            record("Builder.create_builder_config")
+            return IBuilderConfig()
+
+        def create_optimization_profile(self) -> Any:
+            record("Builder.create_optimization_profile")
+            return IOptimizationProfile()
+
+        def get_plugin_registry(self) -> Any:
+            return IPluginRegistry()
+
+        def build_serialized_network(self, network: Any, config: Any) -> Any:
+            record("Builder.build_serialized_network")
+            calibrator = getattr(config, "int8_calibrator", None)
+            if calibrator is not None:
+                content = calibrator.read_calibration_cache()
+                record("Calibrator.read_calibration_cache", len(content or b""))
+                if "cache" in api.FAIL:
+                    calibrator.get_batch([network.get_input(0).name])
+                    complain(self._logger, "Calibration failure occurred with no scaling factors detected.")
+                    return None
+            if "memory" in api.FAIL:
+                complain(self._logger, "Requested amount of GPU memory (8589934592 bytes) could not be allocated.")
+                return None
+            if "build" in api.FAIL:
+                complain(self._logger, "Could not find any implementation for node conv1.")
+                return None
+            return IHostMemory(b"ftrt engine of the stand-in")
+
+    class Runtime(Recorded):
+        _kind = "Runtime"
+
+        def __init__(self, logger: Any) -> None:
+            record("Runtime")
+            self._logger = logger
+            self._live = True
+
+        def load_runtime(self, path: str) -> Any:
+            record("Runtime.load_runtime", path)
+            return None if "lean" in api.FAIL else self
+
+        def get_plugin_registry(self) -> Any:
+            return IPluginRegistry()
+
+        def deserialize_cuda_engine(self, content: Any) -> Any:
+            record("Runtime.deserialize_cuda_engine", len(content))
+            if "deserialize" in api.FAIL or not bytes(content).startswith(b"ftrt"):
+                complain(self._logger, "magicTag mismatch")
+                return None
+            return ICudaEngine()
+
+    class ICudaEngine:
+        pass
+
+    for kind in ("Entropy2", "Entropy", "MinMax", "Legacy"):
+        if generation != "11":
+            word = {"Entropy2": "IInt8EntropyCalibrator2", "Entropy": "IInt8EntropyCalibrator"}.get(
+                kind, f"IInt8{kind}Calibrator"
+            )
+            setattr(api, word, type(word, (), {"__init__": lambda self: None}))
+
+    def init_libnvinfer_plugins(logger: Any, namespace: str) -> bool:
+        record("init_libnvinfer_plugins", namespace)
+        return True
+
+    for name, value in list(locals().items()):
+        if isinstance(value, type) and name not in ("Recorded",):
+            setattr(api, name, value)
+    api.init_libnvinfer_plugins = init_libnvinfer_plugins
+    return api
+
+
+def _read_network(api: Any, network: Any, tensor: Any, layer: Any, path: str) -> None:
+    """Fill a network from an ONNX file: one layer per node, initializers are weights and no layers."""
+    import onnx
+
+    graph = onnx.load(path).graph
+    weights = {weight.name for weight in graph.initializer}
+    shapes = {node.input[1] for node in graph.node if node.op_type == "Reshape"}
+    known: dict[str, Any] = {}
+
+    def add(value: Any) -> Any:
+        form = value.type.tensor_type
+        dims = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in form.shape.dim)
+        kind = api.DataType[ONNX_TYPES[form.elem_type]]
+        known[value.name] = tensor(value.name, kind, dims, value.name in shapes)
+        return known[value.name]
+
+    network._inputs += [add(value) for value in graph.input if value.name not in weights]
+    outputs = {value.name: value for value in graph.output}
+    for node in graph.node:
+        inputs = [known[name] for name in node.input if name in known]
+        made = []
+        for name in node.output:
+            if name in outputs:
+                made.append(add(outputs[name]))
+            else:
+                known[name] = tensor(name, api.DataType.FLOAT, ())
+                made.append(known[name])
+        kind = api.LayerType[LAYERS.get(node.op_type, "ELEMENTWISE")]
+        network._layers.append(layer(node.name, kind, inputs, made, api.DataType.FLOAT))
+    network._outputs += [known[name] for name in outputs]
