@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ptqbridge.backends.horizon.judge import asked_got, check_success, judge
+from ptqbridge.backends.horizon.judge import Wish, asked_got, check_success, judge, wishes
 from ptqbridge.backends.horizon.logs5 import Node, Output, Record
 from ptqbridge.errors import InputError, ToolchainFailed
 from ptqbridge.toolchains.program import Finished
@@ -85,12 +85,38 @@ def test_what_the_tool_ignored_is_passed_on() -> None:
     assert checks(record) == [("warning", "ignored")]
 
 
+LINKS = {
+    "a": {"inputs": ["x_calibrated"], "outputs": ["a_out"]},
+    "relu": {"inputs": ["a_out"], "outputs": ["relu_out"]},
+    "b": {"inputs": ["relu_out_calibrated"], "outputs": ["b_out"]},
+    "c": {"inputs": ["b_out_calibrated", "relu_out"], "outputs": ["y"]},
+}
+
+
+def test_wishes_of_a_configuration() -> None:
+    config = {
+        "calibration_parameters": {"run_on_cpu": "a;b", "run_on_bpu": ""},
+        "model_parameters": {"node_info": {"c": {"ON": "CPU", "InputType0": "int16", "OutputType": "int8"}}},
+    }
+    assert [(wish.node, wish.text) for wish in wishes(config)] == [
+        ("a", "on the CPU"), ("b", "on the CPU"), ("c", "on the CPU"), ("c", "input int16"), ("c", "output int8")
+    ]  # fmt: skip
+    assert wishes({"model_parameters": {"node_info": "a:int16"}, "calibration_parameters": None}) == ()
+
+
 def test_asked_and_got() -> None:
     table = (Node("a", "CPU", dtype="float"), Node("b", "BPU", dtype="int16"), Node("c", "BPU", dtype="int8"))
-    rows = asked_got({"a": "CPU", "b": "int16", "c": "int16", "gone": "CPU"}, table)
-    assert [(row.layer, row.asked, row.got, row.met) for row in rows] == [
-        ("a", "CPU", "CPU", True),
-        ("b", "int16", "int16", True),
-        ("c", "int16", "int8", False),
-        ("gone", "CPU", "not a node of the built model (fused or removed)", False),
+    wanted = (
+        Wish("a", "ON", "CPU"), Wish("b", "InputType", "int16"), Wish("c", "InputType", "int16"),
+        Wish("relu", "ON", "CPU"), Wish("b", "OutputType", "int8"), Wish("a", "OutputType", "int16"),
+        Wish("c", "OutputType", "int8"),
+    )  # fmt: skip
+    assert [(row.layer, row.asked, row.got, row.met) for row in asked_got(wanted, table, LINKS)] == [
+        ("a", "on the CPU", "CPU", True),
+        ("b", "input int16", "int16", True),
+        ("c", "input int16", "int8", False),
+        ("relu", "on the CPU", "not a node of the built model (fused or unknown)", False),
+        ("b", "output int8", "int8", True),
+        ("a", "output int16", "int16 and int8", False),
+        ("c", "output int8", "a model output, whose type the tool does not show", False),
     ]

@@ -1,0 +1,282 @@
+"""Builds a .bin with hb_mapper as the plan says: workspace, data, run, judgement, product in its place."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ptqbridge.backends.horizon.calibdata5 import write_samples
+from ptqbridge.backends.horizon.hb_mapper import LOG, Run, run_hb_mapper
+from ptqbridge.backends.horizon.judge import asked_got, judge, wishes
+from ptqbridge.backends.horizon.logs5 import Record
+from ptqbridge.backends.horizon.lookup import NEWEST_IR, NEWEST_OPSET, OLDEST_OPSET
+from ptqbridge.backends.horizon.stages5 import Stage
+from ptqbridge.backends.horizon.workspace import Workspace, workspace
+from ptqbridge.data.asked import asked_samples
+from ptqbridge.data.recipe import Recipe
+from ptqbridge.errors import InputError, LimitNotMet, OptionError, ToolchainFailed
+from ptqbridge.files import atomic_path, write_failure
+from ptqbridge.model.load import Model, load_model
+from ptqbridge.plan import Plan
+from ptqbridge.result import AskedGot, BuildResult
+from ptqbridge.toolchains.select import select
+
+CONFIG = "hb_mapper.yaml"
+SKIPPING = ("skip", "load")
+"""Calibration types with which no range comes from samples."""
+_SAID_EVERY_S = 2.0
+
+Say = Callable[[str], None]
+
+
+def build(plan: Plan, *, say: Say) -> BuildResult:
+    """Build the plan's model; the product is at ``--saveEngine`` (or named after the model) only when it is good.
+
+    Raises InputError for a model or data that do not fit, OptionError, ToolchainMissing, ToolchainFailed, and
+    LimitNotMet when ``--precisionConstraints=obey`` is not met. The console log of the tool is kept in every case.
+    """
+    start = time.monotonic()
+    argv, product = _command(plan)
+    artifact = plan.build.artifact or default_artifact(plan, product)
+    log = _log_place(plan, artifact)
+    say(f"loading {plan.build.model.path}")
+    model = _onnx(plan)
+    config = _configuration(plan)
+    with workspace() as place, select(str(plan.settings.get("place") or "local")) as toolchain:
+        argv = _stage_model(place, plan, model, config, argv, product)
+        data = _stage_data(place, plan, model, config, say)
+        if config:
+            place.write(CONFIG, _dump(config))
+        say(f"hb_mapper starts ({toolchain.name}); log: {log}")
+        run = run_hb_mapper(place, argv, toolchain, log=log, product=product, progress=_sayer(say))
+        made = _judge(plan, place, run, config, product)
+        _keep_rest(plan, place, product)
+        say(f"writing {artifact}")
+        with atomic_path(artifact) as temporary:
+            shutil.copyfile(place.job / product, temporary)
+    return BuildResult(
+        target=plan.target.name,
+        artifact=artifact,
+        precision="int8",
+        performance_only=made.performance_only,
+        seconds=time.monotonic() - start,
+        facts=_facts(run, config, data, log),
+        asked_got=made.asked_got,
+        notes=(*made.notes, *_told(run.record)),
+    )
+
+
+def default_artifact(plan: Plan, product: str) -> str:
+    """Where the product goes when nothing is said: in --out, else in the current folder."""
+    return os.path.join(plan.build.out, os.path.basename(product))
+
+
+def _command(plan: Plan) -> tuple[tuple[str, ...], str]:
+    """The plan's makertbin command and its product, seen from the working directory."""
+    for step in plan.steps:
+        if step.argv[:2] == ("hb_mapper", "makertbin"):
+            return step.argv, step.writes[0]
+    raise OptionError(f"--onnx: expected the path of a model to build for {plan.target.name}")
+
+
+def _log_place(plan: Plan, artifact: str) -> Path:
+    if plan.build.out:
+        try:
+            os.makedirs(plan.build.out, exist_ok=True)
+        except OSError as error:
+            raise write_failure(plan.build.out, error) from error
+        return Path(plan.build.out, LOG)
+    return Path(f"{os.path.splitext(artifact)[0]}.{LOG}")
+
+
+def _onnx(plan: Plan) -> Model:
+    """The model, checked against what hb_mapper takes before it is asked: it needs seconds to say so."""
+    if plan.build.model.format != "onnx":
+        raise OptionError(f"--{plan.build.model.format}: this version builds ONNX models for {plan.target.name}")
+    model = load_model(plan.build.model.path)
+    ir = model.structure.ir_version
+    if not OLDEST_OPSET <= model.opset <= NEWEST_OPSET:
+        wanted = f"{OLDEST_OPSET} to {NEWEST_OPSET}"
+        raise InputError(f"model {model.path} has ONNX opset {model.opset}, and hb_mapper takes {wanted}")
+    if ir > NEWEST_IR:
+        raise InputError(f"model {model.path} has ONNX IR version {ir}, and hb_mapper takes at most {NEWEST_IR}")
+    for spec in model.inputs:
+        given = spec.name in plan.settings.get("shapes", {})
+        if not given and any(isinstance(dim, str) for dim in spec.shape[1:]):
+            raise InputError(
+                f"model {model.path}: input {spec.text()} has dynamic dimensions, and a BPU model has one shape",
+                hint=f"--shapes={spec.name}:... gives it",
+            )
+    return model
+
+
+def _configuration(plan: Plan) -> dict[str, Any]:
+    """The plan's YAML as it was shown; empty for fast-perf."""
+    if CONFIG not in plan.files:
+        return {}
+    import yaml
+
+    config = yaml.safe_load(plan.files[CONFIG])
+    return {section: dict(entries) for section, entries in config.items()}
+
+
+def _dump(config: Mapping[str, Any]) -> str:
+    import yaml
+
+    return str(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=2**20))
+
+
+def _stage_model(
+    place: Workspace, plan: Plan, model: Model, config: dict[str, Any], argv: tuple[str, ...], product: str
+) -> tuple[str, ...]:
+    """Copy the model under a name that no shell can misread, so that paths are the same wherever the tool runs."""
+    name = f"{PurePosixPath(product).stem}.onnx"
+    place.copy(model.path, name)
+    home = Path(model.path).resolve().parent
+    for file in model.external_files:
+        place.copy(file, str(file.resolve().relative_to(home)))
+    if config:
+        config["model_parameters"]["onnx_model"] = f"./{name}"
+        custom = config.get("custom_op", {})
+        if custom.get("custom_op_dir"):
+            place.copy(custom["custom_op_dir"], "custom_op")
+            custom["custom_op_dir"] = "./custom_op"
+    original = os.path.abspath(plan.build.model.path)
+    return tuple(name if word == original else word for word in argv)
+
+
+def _stage_data(place: Workspace, plan: Plan, model: Model, config: dict[str, Any], say: Say) -> dict[str, Any]:
+    """The calibration data: ours written anew, a folder that only the YAML names copied as it is."""
+    wanted = plan.build.calibration
+    method = str(config.get("calibration_parameters", {}).get("calibration_type", "default")) if config else "skip"
+    if method in SKIPPING:
+        return {}
+    if wanted.data:
+        samples = asked_samples(wanted, model.inputs)
+        say(f"writing {len(samples)} calibration samples")
+        facts = write_samples(place, samples, model.inputs, config, Recipe.from_mapping(vars(wanted.preprocess)))
+        for note in samples.notes:
+            say(f"note: {note}")
+        return {"data": wanted.data, **facts}
+    calibration = config["calibration_parameters"]
+    folders = [part for part in str(calibration.get("cal_data_dir") or "").split(";") if part]
+    for number, folder in enumerate(folders):
+        place.copy(folder, f"given/{number}")
+    if folders:
+        calibration["cal_data_dir"] = ";".join(f"./given/{number}" for number in range(len(folders)))
+    return {"data": ";".join(folders)} if folders else {}
+
+
+def _sayer(say: Say) -> Callable[[Stage], None]:
+    """Stages as plain lines: every new one, and in a long one another line now and then."""
+    last, said_at = "", 0.0
+
+    def hear(stage: Stage) -> None:
+        nonlocal last, said_at
+        now = time.monotonic()
+        if stage.name != last or (stage.total and now - said_at >= _SAID_EVERY_S):
+            last, said_at = stage.name, now
+            say(f"hb_mapper: {stage.text}")
+
+    return hear
+
+
+class _Made:
+    """What judging found."""
+
+    def __init__(self) -> None:
+        self.performance_only = ""
+        self.asked_got: tuple[AskedGot, ...] = ()
+        self.notes: list[str] = []
+
+
+def _judge(plan: Plan, place: Workspace, run: Run, config: Mapping[str, Any], product: str) -> _Made:
+    calibration = config.get("calibration_parameters", {})
+    calibrated = bool(config) and str(calibration.get("calibration_type", "default")) not in SKIPPING
+    made = _Made()
+    made.performance_only = plan.performance_only
+    for finding in judge(run.record, calibrated=calibrated):
+        if finding.level == "error":
+            raise ToolchainFailed(f"hb_mapper succeeded, but {finding.text}", hint=f"log: {run.log}")
+        if finding.check == "made-up":
+            made.performance_only = made.performance_only or finding.text
+        else:
+            made.notes.append(finding.text)
+    wanted = wishes(config)
+    if wanted:
+        made.asked_got = asked_got(wanted, run.record.nodes, _links(place.job / product))
+        missed = [row for row in made.asked_got if not row.met]
+        if missed and plan.build.precision.constraints == "obey":
+            more = f" (and {len(missed) - 1} more)" if len(missed) > 1 else ""
+            raise LimitNotMet(
+                f"--precisionConstraints=obey: layer {missed[0].layer!r} was asked {missed[0].asked}, got "
+                f"{missed[0].got}{more}",
+                hint="--precisionConstraints=prefer accepts the difference and reports it",
+            )
+    return made
+
+
+def _links(product: Path) -> Mapping[str, Any]:
+    """Which node reads what, as the tool wrote it beside the product."""
+    try:
+        links = json.loads(product.with_name(f"{product.stem}_quant_info.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return links if isinstance(links, dict) else {}
+
+
+def _keep_rest(plan: Plan, place: Workspace, product: str) -> None:
+    """With --out: the tool's other products and the data it was given, so that the build can be repeated by hand."""
+    if not plan.build.out:
+        return
+    folder = Path(plan.build.out)
+    try:
+        for part in place.job.iterdir():
+            if part.name.startswith(".") or part.name in (CONFIG, f"hb_mapper_makertbin{Path(LOG).suffix}"):
+                continue
+            if part.is_dir():
+                shutil.copytree(part, folder / part.name, dirs_exist_ok=True)
+    except (OSError, shutil.Error) as error:
+        raise InputError(f"--out: {folder} cannot be written ({error})") from error
+
+
+def _facts(run: Run, config: Mapping[str, Any], data: Mapping[str, Any], log: Path) -> dict[str, Any]:
+    record = run.record.to_dict()
+    estimates = run.record.estimates
+    facts: dict[str, Any] = {
+        "versions": record["versions"],
+        "phases": record["phases"],
+        "log": str(log),
+        "estimate": {
+            "how": "the compiler's static estimate of the BPU's part; CPU nodes and transfers are not in it",
+            "subgraphs": record["estimates"],
+            "latency_us": round(sum(part.latency_us for part in estimates), 3),
+        },
+        "outputs": record["outputs"],
+        "nodes": record["nodes"],
+        "tool_warnings": record["warnings"],
+    }
+    if data:
+        asked = config["calibration_parameters"].get("calibration_type", "default")
+        method = {"asked": asked, "method": run.record.method, "parameters": record["parameters"]}
+        facts["calibration"] = {**method, **data, "samples_used": run.record.samples}
+    return facts
+
+
+def _told(record: Record) -> list[str]:
+    """The figures a user looks for, one line each."""
+    lines = [
+        f"estimated by the compiler, BPU part only: {part.fps:.2f} FPS, latency {part.latency_us / 1000:g} ms, "
+        f"{part.ddr_bytes} bytes of DDR traffic ({part.subgraph})"
+        for part in record.estimates
+    ]
+    if record.outputs:
+        lines.append(f"calibrated with {record.method}")
+        cosines = ", ".join(f"{output.name} {output.cosine:.6f}" for output in record.outputs if output.cosine)
+        lines.append(f"cosine to the float model, by hb_mapper: {cosines}")
+    return lines
