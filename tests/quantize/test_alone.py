@@ -50,6 +50,16 @@ def test_a_memory_cap_changes_no_range(spec: BuildSpec) -> None:
     assert any("at most 3 MiB" in line for line in said)
 
 
+def test_samples_are_counted_not_inferences(spec: BuildSpec) -> None:
+    said: list[str] = []
+    dynamic = replace(spec, model=ModelFile(spec.model.path.replace("mynet.onnx", "mynet_dynamic.onnx"), "onnx"))
+    batched = replace(dynamic, calibration=replace(spec.calibration, batch=4))
+    found = find_ranges(batched, "tensorrt", default_algorithm="max", say=said.append)
+    assert found.ranges.samples == 10
+    assert "calibrating 10 tensors with 10 samples in 3 inferences (max, the default)" in said
+    assert found.ranges.tensors == find_ranges(dynamic, "tensorrt", default_algorithm="max", say=silent).ranges.tensors
+
+
 def test_no_model_no_data(spec: BuildSpec) -> None:
     with pytest.raises(OptionError, match="--onnx"):
         find_ranges(replace(spec, model=ModelFile()), "tensorrt", default_algorithm="max", say=silent)

@@ -36,7 +36,9 @@ class Samples:
         files: tuple[str, ...] = (),
         notes: tuple[str, ...] = (),
         recipes: dict[str, Recipe] | None = None,
+        chosen: int | None = None,
     ) -> None:
+        self._chosen = count if chosen is None else chosen
         self._count, self._produce, self._digest = count, produce, digest
         self.files, self.notes, self.recipes = files, notes, recipes or {}
         self.skipped: list[str] = []
@@ -49,6 +51,11 @@ class Samples:
     def __iter__(self) -> Iterator[Sample]:
         self.skipped = []
         return self._produce(self.skipped)
+
+    @property
+    def used(self) -> int:
+        """Samples that the latest iteration gave, however many of them one inference takes at a time."""
+        return self._chosen - len(self.skipped)
 
     @property
     def fingerprint(self) -> str:
@@ -118,6 +125,7 @@ def open_samples(
         files=tuple(dict.fromkeys(ref.store.shown(ref.name) for ref in refs)),
         notes=tuple(dict.fromkeys(notes)),
         recipes=recipes,
+        chosen=len(chosen),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ptqbridge.data.asked import asked_samples
 from ptqbridge.data.lint import is_image
@@ -42,8 +42,8 @@ def find_ranges(
 ) -> Found:
     """Calibrate the model of ``build`` over its samples for ``scheme`` (tensorrt, horizon, onnxruntime).
 
-    ``default_algorithm`` is used when ``build`` names none. ``say`` gets one line per stage, ``progress`` (samples
-    done, all samples). Raises InputError or OptionError for a model, data or options that do not fit.
+    ``default_algorithm`` is used when ``build`` names none. ``say`` gets one line per stage, ``progress``
+    (inferences done, all inferences). Raises InputError or OptionError for a model, data or options that do not fit.
     """
     wanted = build.calibration
     model, samples = _open(build, say)
@@ -59,7 +59,8 @@ def find_ranges(
         raise InputError(f"{model.path}: nothing to calibrate, the scheme {scheme} quantizes no tensor of this model")
     algorithm = wanted.algorithm or default_algorithm
     total = len(samples)
-    say(f"calibrating {len(tensors)} tensors with {total} samples ({_method(wanted, algorithm)})")
+    several = f" in {total} inferences" if samples.used != total else ""
+    say(f"calibrating {len(tensors)} tensors with {samples.used} samples{several} ({_method(wanted, algorithm)})")
     estimate = memory_estimate(proto, tensors, samples, algorithm=algorithm)
     say(_memory(estimate, wanted.memory_cap))
     ranges = calibrate(
@@ -76,7 +77,7 @@ def find_ranges(
         scheme=scheme,
     )
     notes += samples.skipped
-    return Found(ranges, tuple(notes))
+    return Found(replace(ranges, samples=samples.used), tuple(notes))
 
 
 def _open(build: BuildSpec, say: Say) -> tuple[Model, Samples]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptqbridge.backends.horizon.context import Context, data_types, normalisation, safe
+from ptqbridge.backends.horizon.context import Context, data_types, normalisation, safe, with_preset
 from ptqbridge.backends.horizon.lookup import Network
 from ptqbridge.backends.horizon.marches import MARCHES
 from ptqbridge.plan import Request
@@ -98,3 +98,11 @@ def test_element_types_of_sample_files() -> None:
     inputs = tuple(TensorSpec(kind, kind, (1,)) for kind in ("float32", "int32", "int64", "float16"))
     assert data_types(Network(inputs, frozenset(), 11, 6)) == "float32;int32;float32;float32"
     assert data_types(None) == "float32"
+
+
+def test_a_preset_fills_what_was_not_said() -> None:
+    filled = with_preset(Preprocess(preset="imagenet", mean=(0.5,)))
+    assert (filled.mean, filled.resize, filled.color) == ((0.5,), "crop:87.5%", "rgb")
+    assert normalisation(with_preset(Preprocess(preset="imagenet")))[0] == pytest.approx((123.675, 116.28, 103.53))
+    assert normalisation(with_preset(Preprocess(preset="raw"))) == ((), (), ())
+    assert with_preset(Preprocess(mean=(1.0,))) == Preprocess(mean=(1.0,))
