@@ -98,10 +98,13 @@ class Context:
 
     @property
     def prefix(self) -> str:
-        """The product's name without suffix. The tools pass it to a shell: anything unusual becomes ``_``."""
+        """The product's name without suffix. The tools pass it to a shell: anything unusual becomes ``_``.
+
+        A ``_`` at its end makes hb_mapper 1.24.3 save its models under one name and look for them under another.
+        """
         build = self.request.build
         named = build.model.path if self.fast_perf else build.artifact or build.model.path
-        return safe(PurePath(named).stem) or "model"
+        return safe(PurePath(named).stem).rstrip("_") or "model"
 
     @property
     def product(self) -> str:
