@@ -40,9 +40,9 @@ def refuse(plan: Plan) -> None:
 
 
 def check_files(plan: Plan) -> None:
-    """The files the command line names are there, before anything long begins. Raises InputError naming option and path.
+    """The files the command line names are there, before anything long begins.
 
-    trtexec calibrates on random numbers when the cache of ``--calib`` is missing.
+    Raises InputError naming option and path. (trtexec calibrates on random numbers when the cache is missing.)
     """
     named = (
         ("--onnx", plan.build.model.path),

@@ -38,8 +38,8 @@ BRIDGE_ROWS = (
         ("1",), default=1, ours=True),
     Option("calibPercentile", CALIBRATION, Float(unit="percent", least=0, most=100),
         "Share of absolute values inside the range, for --calibAlgo=percentile.", ("99.99",), default=99.99, ours=True),
-    Option("calibSeed", CALIBRATION, Int(), "Seed of the choice that --calibSamples makes, and of noise when there is no data.", ("0",),
-        default=0, ours=True),
+    Option("calibSeed", CALIBRATION, Int(),
+        "Seed of the choice that --calibSamples makes, and of noise when there is no data.", ("0",), default=0, ours=True),
     Option("skipBroken", CALIBRATION, Int(least=0), "Unreadable samples to pass over before giving up.", ("0",),
         default=0, ours=True),
     Option("memCap", CALIBRATION, Size(), "Memory that calibration may take: MiB, or with a unit K, M or G;"

@@ -290,9 +290,9 @@ def test_the_public_call_is_used_where_the_inside_is_another(small: str, monkeyp
 
         io_binding, get_outputs = staticmethod(session.io_binding), staticmethod(session.get_outputs)
 
-        def run_with_iobinding(self, binding: object) -> None:
+        def run_with_iobinding(self, binding: object, options: object) -> None:
             calls.append(binding)
-            session.run_with_iobinding(binding)
+            session.run_with_iobinding(binding, options)
 
     x = np.ones((1, 3), np.float32)
     bound = bind(Other(), {"x": x})  # type: ignore[arg-type]
