@@ -26,9 +26,10 @@ demo:  ## the main job on the example model: int8 build, performance summary, ac
 test:  ## all tests that need no vendor tool
 	@$(ENV_PYTHON) && "$$py" -m pytest -n 2 -q --ignore=tests/real --ignore=tests/gpu $(ARGS)
 
-test-real:  ## tests with the real vendor tools; installs hb_mapper first, outside the checkout
+test-real:  ## tests with the real vendor tools; installs hb_mapper and the TensorRT bindings first, elsewhere
 	@$(ENV_PYTHON) && tool=$$(bash scripts/real_env.sh "$$py") && \
-	PTQBRIDGE_HB_MAPPER=$$tool "$$py" -m pytest -q tests/real $(ARGS)
+	bindings=$$(bash scripts/trt_bindings.sh "$$py") && \
+	PTQBRIDGE_HB_MAPPER=$$tool PTQBRIDGE_TRT_BINDINGS=$$bindings "$$py" -m pytest -q tests/real $(ARGS)
 
 lint:  ## ruff, mypy, import-linter; all of them, even after a finding
 	@$(ENV_PYTHON) || exit 1; status=0; \
