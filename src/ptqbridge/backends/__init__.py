@@ -48,6 +48,12 @@ CHIPS: Mapping[str, str] = {
 """Chip names that users know, as aliases of targets."""
 
 
+class Progress(Protocol):
+    """Told how far a build is: ``done`` of ``total`` samples, or of the stage that ``what`` names."""
+
+    def __call__(self, done: int, total: int, what: str = "") -> None: ...
+
+
 class Backend(Protocol):
     """What every backend's ``backend.py`` offers as ``BACKEND``. ``suffix`` is that of its artifacts."""
 
@@ -59,10 +65,8 @@ class Backend(Protocol):
     def preview(self, name: str, value: object, target: Target) -> Outcome:
         """What a rule makes of one option value with nothing else given, for the tables."""
 
-    def build(
-        self, plan: Plan, *, say: Callable[[str], None], progress: Callable[[int, int], None] | None
-    ) -> BuildResult:
-        """Make the artifact; ``say`` gets a line per stage, ``progress`` the samples done and their number."""
+    def build(self, plan: Plan, *, say: Callable[[str], None], progress: Progress | None) -> BuildResult:
+        """Make the artifact; ``say`` gets a line per stage, ``progress`` how far a long one is."""
 
     def run(self, plan: Plan, artifact: str, *, say: Callable[[str], None]) -> RunOutcome:
         """Run and time an artifact."""

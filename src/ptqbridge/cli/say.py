@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from ptqbridge.backends import Progress
 from ptqbridge.plan import Plan
 from ptqbridge.result import BuildResult
 from ptqbridge.rulebook import Verdict
-
-Progress = Callable[[int, int], None]
 
 _QUIET_S = 2.0
 """Seconds between two lines of progress in a log, at least."""
@@ -76,24 +76,38 @@ class Speaker:
 
 @contextmanager
 def _bar() -> Iterator[Progress]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich import progress as rich
 
-    columns = (TextColumn("calibrating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as bar:
+    columns = (
+        rich.TextColumn("{task.description}", markup=False),
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        rich.TimeRemainingColumn(),
+    )
+    with rich.Progress(*columns, transient=True) as bar:
         task = bar.add_task("calibrating", total=None)
 
-        def update(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+        def update(done: int, total: int, what: str = "") -> None:
+            bar.update(task, completed=done, total=total, description=what or "calibrating")
 
         yield update
 
 
 def _tenths(line: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Progress:
-    """A line per tenth of the samples, but no two within two seconds: a quick calibration says nothing."""
-    shown, said_at = 0, clock()
+    """A line per tenth of the samples, but no two within two seconds: a quick calibration says nothing.
 
-    def update(done: int, total: int) -> None:
-        nonlocal shown, said_at
+    A named stage gets a line when it begins, and in a long one more now and then.
+    """
+    shown, said_at, stage = 0, clock(), ""
+
+    def update(done: int, total: int, what: str = "") -> None:
+        nonlocal shown, said_at, stage
+        if what:
+            name = re.sub(r" [\d/%]+.*", "", what)
+            if name != stage or clock() - said_at >= _QUIET_S:
+                stage, said_at = name, clock()
+                line(what)
+            return
         tenth = done * 10 // max(total, 1)
         if tenth > shown and clock() - said_at >= _QUIET_S:
             shown, said_at = tenth, clock()

@@ -12,6 +12,7 @@ from ptqbridge.plan import Plan, Request, Target
 from ptqbridge.rulebook import Outcome as RuleOutcome
 
 if TYPE_CHECKING:
+    from ptqbridge.backends import Progress
     from ptqbridge.measure.outcome import Outcome
     from ptqbridge.result import BuildResult
 
@@ -29,15 +30,13 @@ class HorizonBackend:
         """See ``plan.py``."""
         return preview(name, value, target)
 
-    def build(
-        self, plan: Plan, *, say: Callable[[str], None], progress: Callable[[int, int], None] | None
-    ) -> BuildResult:
+    def build(self, plan: Plan, *, say: Callable[[str], None], progress: Progress | None) -> BuildResult:
         """See ``build5.py``; Journey 6 raises ToolchainMissing: see ``run.py``."""
         if MARCHES[plan.target.name].journey6:
             require(plan.target)
         from ptqbridge.backends.horizon.build5 import build
 
-        return build(plan, say=say)
+        return build(plan, say=say, progress=progress)
 
     def run(self, plan: Plan, artifact: str, *, say: Callable[[str], None]) -> Outcome:
         """Raises ToolchainMissing: see ``run.py``."""

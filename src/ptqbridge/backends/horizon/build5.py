@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ptqbridge.backends.horizon.calibdata5 import write_samples
 from ptqbridge.backends.horizon.hb_mapper import LOG, Run, run_hb_mapper
@@ -26,15 +26,17 @@ from ptqbridge.plan import Plan
 from ptqbridge.result import AskedGot, BuildResult
 from ptqbridge.toolchains.select import select
 
+if TYPE_CHECKING:
+    from ptqbridge.backends import Progress
+
 CONFIG = "hb_mapper.yaml"
 SKIPPING = ("skip", "load")
 """Calibration types with which no range comes from samples."""
-_SAID_EVERY_S = 2.0
 
 Say = Callable[[str], None]
 
 
-def build(plan: Plan, *, say: Say) -> BuildResult:
+def build(plan: Plan, *, say: Say, progress: Progress | None = None) -> BuildResult:
     """Build the plan's model; the product is at ``--saveEngine`` (or named after the model) only when it is good.
 
     Raises InputError for a model or data that do not fit, OptionError, ToolchainMissing, ToolchainFailed, and
@@ -53,7 +55,7 @@ def build(plan: Plan, *, say: Say) -> BuildResult:
         if config:
             place.write(CONFIG, _dump(config))
         say(f"hb_mapper starts ({toolchain.name}); log: {log}")
-        run = run_hb_mapper(place, argv, toolchain, log=log, product=product, progress=_sayer(say))
+        run = run_hb_mapper(place, argv, toolchain, log=log, product=product, progress=_teller(say, progress))
         made = _judge(plan, place, run, config, product)
         _keep_rest(plan, place, product)
         say(f"writing {artifact}")
@@ -172,16 +174,17 @@ def _stage_data(place: Workspace, plan: Plan, model: Model, config: dict[str, An
     return {"data": ";".join(folders)} if folders else {}
 
 
-def _sayer(say: Say) -> Callable[[Stage], None]:
-    """Stages as plain lines: every new one, and in a long one another line now and then."""
-    last, said_at = "", 0.0
+def _teller(say: Say, progress: Progress | None) -> Callable[[Stage], None]:
+    """How far the tool is, for ``progress``; without one, a line when a stage begins."""
+    last = ""
 
     def hear(stage: Stage) -> None:
-        nonlocal last, said_at
-        now = time.monotonic()
-        if stage.name != last or (stage.total and now - said_at >= _SAID_EVERY_S):
-            last, said_at = stage.name, now
-            say(f"hb_mapper: {stage.text}")
+        nonlocal last
+        if progress:
+            progress(round(stage.percent), 100, f"hb_mapper: {stage.text}")
+        elif stage.name != last:
+            say(f"hb_mapper: {stage.name}")
+        last = stage.name
 
     return hear
 
