@@ -111,7 +111,10 @@ def main() -> None:
     runtime, test, dev = project["dependencies"], extra(project, "test"), extra(project, "dev")
     newest = {version: resolve(find_python(version), [*runtime, *dev]) for version in PYTHONS}
     write("newest.txt", f"The newest dependencies and tools on Python {PYTHONS[0]} to {PYTHONS[-1]}", merge(newest))
-    floors = [requirement.replace(">=", "==") for requirement in [*runtime, *extra(project, "images")]]
+    floors = [
+        requirement.replace(">=", "==")
+        for requirement in [*runtime, *extra(project, "images"), *extra(project, "migrate")]
+    ]
     oldest = PYTHONS[0]
     lowest = resolve(find_python(oldest), [*floors, *LOWEST_TRANSITIVE, *test])
     write("lowest.txt", f"The lowest dependencies that are supported, on Python {oldest}", merge({oldest: lowest}))
