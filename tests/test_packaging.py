@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -107,8 +109,10 @@ def test_readme_is_the_long_description(root: Path, project: dict[str, Any]) -> 
 
 def test_wheel_holds_the_package_only(root: Path, built: Path) -> None:
     (wheel,) = built.glob("*.whl")
-    assert wheel.name == f"ptqbridge-{ptqbridge.__version__}-py3-none-any.whl"
     names = set(zipfile.ZipFile(wheel).namelist())
+    compiled = "ptqbridge/quantize/_count.so" in names  # where there is a C compiler
+    tag = re.escape(sysconfig.get_platform().replace("-", "_").replace(".", "_")) if compiled else "any"
+    assert re.fullmatch(rf"ptqbridge-{re.escape(ptqbridge.__version__)}-py3-none-{tag}\.whl", wheel.name)
     info = f"ptqbridge-{ptqbridge.__version__}.dist-info"
     assert {name.split("/")[0] for name in names} == {"ptqbridge", info}
     assert {f"{info}/licenses/LICENSE", f"{info}/entry_points.txt", "ptqbridge/py.typed"} <= names
@@ -117,13 +121,22 @@ def test_wheel_holds_the_package_only(root: Path, built: Path) -> None:
     assert sources <= names
 
 
+def test_wheel_without_compiler_is_pure(root: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    environment = {**os.environ, "PTQBRIDGE_PURE": "1"}
+    subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert not [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]
+
+
 def test_sdist_holds_no_junk(root: Path, built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = [name.split("/", 1)[1] for name in archive.getnames()]
     tops = {name.split("/")[0] for name in names}
     known = {"src", "tests", "configs", "docs", "examples", "benchmarks", "scripts", "requirements", ".ci"}
-    files = {"Makefile", "README.md", "README.zh-CN.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"}
+    files = {"Makefile", "hatch_build.py", "README.md", "README.zh-CN.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"}
     assert tops <= known | files | {"pyproject.toml", "PKG-INFO", ".gitignore"}
     assert {"src/ptqbridge/__init__.py", "LICENSE", "pyproject.toml", "tests/test_packaging.py"} <= set(names)
     assert not [
@@ -132,8 +145,6 @@ def test_sdist_holds_no_junk(root: Path, built: Path) -> None:
 
 
 def test_onnx_runtime_does_not_report_usage() -> None:
-    import os
-
     import ptqbridge
 
     assert ptqbridge.__version__

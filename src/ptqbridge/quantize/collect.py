@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ptqbridge.errors import InputError, PtqbridgeError
 from ptqbridge.model.save import session_model
 from ptqbridge.quantize.histogram import Collector, Scratch
+from ptqbridge.quantize.kernel import counting_kernel
 from ptqbridge.quantize.observe import Observation
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ class _Worker:
         new_collector: NewCollector | None,
     ) -> None:
         self.findings = Findings()
-        self._scratch = Scratch()
+        self._scratch = Scratch(counting_kernel())
         self._session = session
         self._observation = observation
         self._new_collector = new_collector

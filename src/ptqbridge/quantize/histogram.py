@@ -6,11 +6,12 @@ Each of these can be fed in any order and merged across workers with the same re
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from ptqbridge.quantize.kernel import TABLES, Count
 
 Values = npt.NDArray[np.float32]
 
@@ -32,29 +33,56 @@ class Collector(Protocol):
 
 
 class Scratch:
-    """Working memory for one worker, so that no chunk allocates."""
+    """Working memory for one worker, so that no chunk allocates; and how values are counted.
 
-    def __init__(self) -> None:
+    ``kernel``: the compiled loop, ``None`` to count with NumPy. The counts are the same.
+    """
+
+    _SPREAD = 4  # as many tables are counted into by turns: neighbours are often equal, and then wait for each other
+    _SPREAD_BINS = 4096  # with more bins the tables leave the L2 cache
+
+    def __init__(self, kernel: Count | None = None) -> None:
+        self._kernel = kernel
+        self._tables = np.zeros(0, np.uint32)
         self._real = np.empty(_CHUNK, np.float32)
         self._index = np.empty(_CHUNK, np.int32)  # processors convert float32 to this at once, and to int64 one by one
+        self._place = np.empty(_CHUNK, np.intp)
+        self._turns = np.arange(_CHUNK, dtype=np.intp) % self._SPREAD
 
-    def counts(
-        self, values: Values, low: float, scale: np.float32, bins: int, *, clip: bool = False
-    ) -> Iterator[npt.NDArray[np.intp]]:
-        """Chunk by chunk, how many ``floor(|x| * scale)`` fall on each of 0..bins-1.
+    def count(
+        self, values: Values, low: float, scale: np.float32, counts: npt.NDArray[np.int64], *, clip: bool = False
+    ) -> None:
+        """Add to ``counts`` how many ``floor(|x| * scale)`` fall on each of its bins.
 
-        ``low`` is the least of ``values``. Results from ``bins`` on must not occur, or count as the last if ``clip``.
+        ``low`` is the least of ``values``. Results beyond the bins must not occur, or count as the last if ``clip``.
         """
+        if self._kernel is None or values.size >= 2**32:
+            self._count_by_numpy(values, low, scale, counts, clip=clip)
+            return
+        if self._tables.size < TABLES * counts.size:
+            self._tables = np.zeros(TABLES * counts.size, np.uint32)
+        self._kernel(values, scale, self._tables, counts)
+
+    def _count_by_numpy(
+        self, values: Values, low: float, scale: np.float32, counts: npt.NDArray[np.int64], *, clip: bool
+    ) -> None:
+        bins = counts.size
+        spread = self._SPREAD if bins <= self._SPREAD_BINS else 1
+        offsets = self._turns[: values.size] * bins
         for start in range(0, values.size, _CHUNK):
             chunk = values[start : start + _CHUNK]
-            real, index = self._real[: chunk.size], self._index[: chunk.size]
+            real, index, place = self._real[: chunk.size], self._index[: chunk.size], self._place[: chunk.size]
             np.multiply(chunk, scale, out=real)
             if low < 0.0:
                 np.abs(real, out=real)
             if clip:
                 np.minimum(real, np.float32(bins - 1), out=real)
             np.copyto(index, real, casting="unsafe")  # truncates, as floor does for what is not negative
-            yield np.bincount(index, minlength=bins)
+            if spread == 1:
+                counts += np.bincount(index, minlength=bins)
+            else:
+                np.add(index, offsets[: chunk.size], out=place)
+                counts += np.bincount(place, minlength=spread * bins).reshape(spread, bins).sum(axis=0)
 
 
 class Histogram:
@@ -98,8 +126,7 @@ class Histogram:
         self._reach(max(math.frexp(peak)[1], self._LEAST_EXPONENT))
         assert self.exponent is not None
         scale = np.float32(math.ldexp(float(self.bins), -self.exponent))
-        for counts in self._scratch.counts(values, low, scale, self.bins):
-            self.counts += counts
+        self._scratch.count(values, low, scale, self.counts)
 
     def merge(self, other: Histogram) -> None:
         """Add the counts of ``other``, a histogram of as many bins, which may change its limit on the way."""
@@ -154,8 +181,7 @@ class SteppedHistogram:
         needed = int(min(float(np.float32(max(-low, high)) * self._scale), self._most - 1)) + 1
         self._reach(needed)
         clip = needed == self._most
-        for counts in self._scratch.counts(values, low, self._scale, len(self.counts), clip=clip):
-            self.counts += counts
+        self._scratch.count(values, low, self._scale, self.counts, clip=clip)
 
     def merge(self, other: SteppedHistogram) -> None:
         """Add the counts of ``other``, made with the same arguments."""

@@ -80,6 +80,7 @@ def _run(model: onnx.ModelProto, sample: Mapping[str, npt.NDArray[Any]]) -> list
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1  # for one run; a pool would spin longer than it helps
     with session_model(model) as source:
         session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     values: list[npt.NDArray[Any]] = session.run(None, dict(sample))
