@@ -157,14 +157,14 @@ def spread(total: int, wanted: int, seed: int) -> list[int]:
 
 def _check_counts(inputs: Sequence[TensorSpec], samples: int | None, skip_broken: int, batch: int) -> None:
     if samples is not None and samples < 1:
-        raise OptionError(f"calibSamples: expected at least 1, found {samples}")
+        raise OptionError(f"--calibSamples: expected at least 1, found {samples}")
     if skip_broken < 0:
-        raise OptionError(f"skipBroken: expected at least 0, found {skip_broken}")
+        raise OptionError(f"--skipBroken: expected at least 0, found {skip_broken}")
     if batch < 1:
-        raise OptionError(f"calibBatch: expected at least 1, found {batch}")
+        raise OptionError(f"--calibBatch: expected at least 1, found {batch}")
     fixed = next((spec for spec in inputs if not spec.shape or isinstance(spec.shape[0], int)), None)
     if batch > 1 and fixed:
-        raise OptionError(f"calibBatch: {batch} samples at once asked for, but the batch is fixed in {fixed.text()}")
+        raise OptionError(f"--calibBatch: {batch} samples at once asked for, but the batch is fixed in {fixed.text()}")
 
 
 def _open_rows(

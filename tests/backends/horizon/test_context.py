@@ -34,7 +34,15 @@ def test_normalisation_leaves_out_what_was_not_given() -> None:
     assert normalisation(Preprocess()) == ((), (), ())
     assert normalisation(Preprocess(mean=(2.0,))) == ((2.0,), (), ())
     assert normalisation(Preprocess(scale=(0.5,))) == ((), (0.5,), ())
-    assert normalisation(Preprocess(std=(0.5,))) == ((), (2.0,), (0.5,))
+    assert normalisation(Preprocess(std=(2.0,))) == ((), (0.5,), (2.0,))
+
+
+def test_small_mean_and_std_are_for_pixels_of_0_to_1() -> None:
+    """As in data.recipe, so that the samples written and the YAML agree."""
+    means, scales, stds = normalisation(Preprocess(mean=(0.5,), std=(0.25,)))
+    assert (means, stds) == ((127.5,), (63.75,))
+    assert scales == pytest.approx((1 / 63.75,))
+    assert normalisation(Preprocess(mean=(0.5,)))[1] == pytest.approx((1 / 255,))
 
 
 @pytest.mark.parametrize(

@@ -150,11 +150,14 @@ def normalisation(preprocess: Preprocess) -> tuple[tuple[float, ...], tuple[floa
 
     Ours is ``(pixel * scale - mean) / std``, theirs ``(pixel - mean_value) * scale_value`` or ``/ std_value``; so
     ``mean_value = mean / scale``, ``scale_value = scale / std`` and ``std_value = std / scale``. Empty where ours is.
+    Without a scale, mean and std of at most 1 are for pixels of 0 to 1, as in ``data.recipe``; larger ones are for 0 to
+    255.
     """
     mean, std, scale = preprocess.mean, preprocess.std, preprocess.scale
-    factor = scale or (1.0,)
+    for_pixels = any(abs(number) > 1 for number in (*mean, *std))
+    factor = scale or ((1.0,) if for_pixels or not (mean or std) else (1 / 255,))
     means = tuple(m / s for m, s in _pair(mean, factor))
-    scales = tuple(s / d for s, d in _pair(factor, std or (1.0,))) if scale or std else ()
+    scales = tuple(s / d for s, d in _pair(factor, std or (1.0,))) if factor != (1.0,) or scale or std else ()
     stds = tuple(d / s for d, s in _pair(std, factor)) if std else ()
     return means, scales, stds
 
