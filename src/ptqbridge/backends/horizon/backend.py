@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ptqbridge.backends.horizon.marches import MARCHES
 from ptqbridge.backends.horizon.plan import plan, preview
-from ptqbridge.backends.horizon.run import require, require_board
+from ptqbridge.backends.horizon.run import require_board
 from ptqbridge.plan import Plan, Request, Target
 from ptqbridge.rulebook import Outcome as RuleOutcome
 
@@ -31,12 +31,22 @@ class HorizonBackend:
         return preview(name, value, target)
 
     def build(self, plan: Plan, *, say: Callable[[str], None], progress: Progress | None) -> BuildResult:
-        """See ``build5.py``; Journey 6 raises ToolchainMissing: see ``run.py``."""
+        """See ``build5.py`` and ``build6.py``."""
         if MARCHES[plan.target.name].journey6:
-            require(plan.target)
+            from ptqbridge.backends.horizon.build6 import build as build6
+
+            return build6(plan, say=say, progress=progress)
         from ptqbridge.backends.horizon.build5 import build
 
         return build(plan, say=say, progress=progress)
+
+    def bundle(self, plan: Plan, folder: str, *, say: Callable[[str], None]) -> list[str]:
+        """What a dry run writes beside the plan's files: with samples, all that hb_compile needs."""
+        if not (MARCHES[plan.target.name].journey6 and plan.build.calibration.data):
+            return []
+        from ptqbridge.backends.horizon.build6 import write_bundle
+
+        return write_bundle(plan, folder, say)
 
     def run(self, plan: Plan, artifact: str, *, say: Callable[[str], None]) -> Outcome:
         """Raises ToolchainMissing: see ``run.py``."""
