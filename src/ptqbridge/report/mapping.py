@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ def plain(value: Any) -> Any:
     """Dataclasses, mappings, tuples and sets as plain JSON types."""
     if is_dataclass(value) and not isinstance(value, type):
         return {name: plain(item) for name, item in vars(value).items()}
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
