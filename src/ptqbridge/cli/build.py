@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from ptqbridge.backends import load
@@ -40,6 +41,9 @@ def _one(invocation: Invocation, request: Request, speaker: Speaker) -> dict[str
     folder = out_folder(invocation, request, invocation.requests)
     if invocation.options.value("dryRun"):
         written = write_plan(invocation, plan, folder) if folder else write_script(invocation, plan, folder)
+        bundle = getattr(load(request.target), "bundle", None)
+        if folder and bundle and os.path.isfile(plan.build.model.path):
+            written = sorted({*written, *bundle(plan, folder, say=speaker.line)})
         speaker.print(mapping.text([plan]))
         speaker.line(f"dry run: nothing was run; written: {', '.join(written) or 'nothing (give --out=FOLDER)'}")
         return result_record(plan, dry_run=True, written=written)
