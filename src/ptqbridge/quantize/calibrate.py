@@ -16,7 +16,7 @@ import onnx
 import ptqbridge
 from ptqbridge.errors import InputError, OptionError
 from ptqbridge.quantize.checkpoint import Checkpoint, Progress
-from ptqbridge.quantize.collect import Findings, collect, default_workers
+from ptqbridge.quantize.collect import Findings, collect, default_workers, open_session
 from ptqbridge.quantize.histogram import Scratch
 from ptqbridge.quantize.memory import Estimate, estimate, groups_within
 from ptqbridge.quantize.methods import (
@@ -98,9 +98,11 @@ def calibrate(
     crew = workers or default_workers()
     effective = max(percentile, HORIZON_LEAST_PERCENTILE) if scheme == "horizon" else percentile
     facts = GraphFacts(proto, _first_shapes(samples) if memory_cap is not None else None)
+    session = None
     if algorithm == "kl":
-        first_batch = observe(proto, tensors, values=False, facts=facts)
-        seen = collect(first_batch, islice(samples, KL_BATCH), workers=crew)
+        first = observe(proto, tensors, values=memory_cap is None, facts=facts)
+        session = open_session(first) if memory_cap is None else None
+        seen = collect(first, islice(samples, KL_BATCH), workers=crew, session=session)
         method: Method = HorizonKl({name: extremes.amax for name, extremes in seen.extremes.items()})
     elif algorithm == "percentile":
         method = Percentile(algorithm, effective, len(samples))
@@ -126,7 +128,7 @@ def calibrate(
             "split into groups": groups,
         }
         file = Checkpoint(checkpoint, identity)
-    count, found = _passes(observation, groups, samples, method, crew, file, progress, facts)
+    count, found = _passes(observation, groups, samples, method, crew, file, progress, facts, session)
     if file is not None:
         file.remove()
     details: dict[str, object] = dict(method.details)
@@ -167,6 +169,7 @@ def _passes(
     file: Checkpoint | None,
     progress: Callable[[int], None] | None,
     facts: GraphFacts,
+    session: Any,
 ) -> tuple[int, dict[str, TensorRange]]:
     """Every pass over the samples: the number of samples, and the range of each tensor that was seen."""
     state = (file.load(lambda name: method.collector(name, 0, Scratch())) if file else None) or Progress()
@@ -177,7 +180,7 @@ def _passes(
         else:
             observation = observe(whole.proto, groups[group], values=method.sees_values, facts=facts)
         run = partial(
-            collect, observation, samples, workers=crew, new_collector=collector,
+            collect, observation, samples, workers=crew, new_collector=collector, session=session,
             progress=_share(progress, group, len(groups or "1"), len(samples)),
         )  # fmt: skip
         state.group = group

@@ -100,6 +100,7 @@ def collect(
     *,
     workers: int,
     new_collector: NewCollector | None = None,
+    session: onnxruntime.InferenceSession | None = None,
     progress: Callable[[int], None] | None = None,
     start: Findings | None = None,
     save: Callable[[Findings], None] | None = None,
@@ -109,7 +110,8 @@ def collect(
 
     ``workers`` threads share one session, each running one sample at a time on one thread of its own: on few cores
     that is faster than splitting the operators, and only one sample per worker is ever held. ``new_collector`` makes
-    what keeps a tensor's values; without it only extremes are kept. ``progress`` is called with the number of samples
+    what keeps a tensor's values; without it only extremes are kept. ``session`` is ``open_session(observation)``, should
+    it be open already. ``progress`` is called with the number of samples
     done. ``start`` is what an earlier call saw of the first samples, which are skipped then; ``save`` is given
     everything seen so far after each ``every`` samples, when no worker is busy.
 
@@ -117,7 +119,7 @@ def collect(
     several bad samples the first is named, whatever the number of workers.
     """
     total = start or Findings()
-    session = open_session(observation)
+    session = session or open_session(observation)
     crew = [_Worker(session, observation, new_collector) for _ in range(max(1, workers))]
     rest = islice(samples, total.samples, None)
     while True:

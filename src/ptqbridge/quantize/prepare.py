@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,13 +47,18 @@ def prepare(proto: onnx.ModelProto, sample: Mapping[str, npt.NDArray[Any]] | Non
     Raises InputError for a model that is quantized already, and for one that ONNX Runtime cannot run on ``sample``.
     """
     refuse_quantized(proto)
-    expected = None
-    if sample is not None:
-        try:
-            expected = _run(proto, sample)
-        except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"ONNX Runtime cannot run the float model on the first sample: {reason}") from error
+    if sample is None:
+        return _prepared(proto, None)
+    with ThreadPoolExecutor(1) as pool:  # the float model runs while the steps are taken
+        running = pool.submit(_run, proto, sample)
+
+        def same(model: onnx.ModelProto) -> bool:
+            return _same(model, sample, running)
+
+        return _prepared(proto, same)
+
+
+def _prepared(proto: onnx.ModelProto, same: Callable[[onnx.ModelProto], bool] | None) -> Prepared:
     always = (_sort, _unlist_initializers, _name_nodes, inline_constants)
     attempts = (
         ((raise_opset, fold_constants, fold_into_conv), ""),
@@ -63,7 +70,7 @@ def prepare(proto: onnx.ModelProto, sample: Mapping[str, npt.NDArray[Any]] | Non
         model = onnx.ModelProto()
         model.CopyFrom(proto)
         notes = [_step(step, model) for step in (*always, *steps)]
-        if expected is None or sample is None or not steps or _same(model, sample, expected):
+        if same is None or same(model) or not steps:
             break
     return Prepared(model, tuple(note for note in (*notes, warning) if note))
 
@@ -87,11 +94,18 @@ def _run(model: onnx.ModelProto, sample: Mapping[str, npt.NDArray[Any]]) -> list
     return values
 
 
-def _same(model: onnx.ModelProto, sample: Mapping[str, npt.NDArray[Any]], expected: list[npt.NDArray[Any]]) -> bool:
+def _same(
+    model: onnx.ModelProto, sample: Mapping[str, npt.NDArray[Any]], running: Future[list[npt.NDArray[Any]]]
+) -> bool:
+    found = None
+    with suppress(Exception):  # a step that makes the model unusable is a step to take back
+        found = _run(model, sample)
     try:
-        return _close(expected, _run(model, sample))
-    except Exception:  # a step that makes the model unusable is a step to take back
-        return False
+        expected = running.result()
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"ONNX Runtime cannot run the float model on the first sample: {reason}") from error
+    return found is not None and _close(expected, found)
 
 
 def _close(expected: list[npt.NDArray[Any]], found: list[npt.NDArray[Any]]) -> bool:
