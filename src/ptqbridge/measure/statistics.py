@@ -25,15 +25,18 @@ _DRIFTS_FROM = 1 << 17
 class Distribution:
     """Statistics of one kind of time, in milliseconds (``cv``: percent). The values are float32 numbers.
 
-    ``percentiles`` holds (percentile, value) in the order asked for. ``cv`` is infinite if the mean is 0.
+    Only ``mean`` is always there: a board's tool tells no median, and not always the extremes; None stands for those.
+
+    ``percentiles`` holds (percentile, value) in the order asked for. ``cv`` is infinite if the mean is 0. A figure that
+    whoever measured or estimated does not tell is None.
     """
 
-    min: float
-    max: float
+    min: float | None
+    max: float | None
     mean: float
-    median: float
+    median: float | None
     percentiles: tuple[tuple[float, float], ...]
-    cv: float
+    cv: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON: numbers in their shortest float32 form, null for what is not finite."""

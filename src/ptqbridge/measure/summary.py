@@ -211,15 +211,15 @@ def warning_lines(performance: Performance) -> list[str]:
     gpu = performance.processor == "GPU"
     name = "GPU Compute" if gpu else "Compute"
     if compute is not None:
-        if performance.enqueue is not None and performance.enqueue.median > ENQUEUE_BOUND * compute.median:
+        if performance.enqueue is not None and _above(performance.enqueue.median, compute.median, ENQUEUE_BOUND):
             lines.append(f"* Throughput may be bound by Enqueue Time rather than {name}; the device may idle.")
             if gpu:
                 lines.append("  --useCudaGraph, if not in use already, may increase the throughput.")
         for copies, what in ((performance.h2d, "host-to-device"), (performance.d2h, "device-to-host")):
-            if copies is not None and copies.median >= compute.median:
+            if copies is not None and _above(copies.median, compute.median, or_equal=True):
                 lines.append(f"* Throughput may be bound by {what} transfers rather than {name}; the device may idle.")
                 lines.append("  --noDataTransfers measures without them.")
-        if compute.cv > UNSTABLE_CV:
+        if compute.cv is not None and compute.cv > UNSTABLE_CV:
             lines.append(f"* {name} time is unstable, with coefficient of variance = {number(compute.cv)}%.")
             if gpu:
                 lines.append("  Locking the GPU clock frequency or adding --useSpinWait may improve the stability.")
@@ -229,6 +229,16 @@ def warning_lines(performance: Performance) -> list[str]:
             'parallel. Please use "Throughput" as the performance metric instead.'
         )
     return lines
+
+
+def _exceeds(
+    values: Distribution | None, share: float, compute: Distribution, *, or_equals: bool = False
+) -> bool:
+    """Whether the median of ``values`` is above ``share`` of compute's; no where one of them does not exist."""
+    if values is None or values.median is None or compute.median is None:
+        return False
+    limit = share * compute.median
+    return values.median > limit or (or_equals and values.median == limit)
 
 
 def explanation_lines(performance: Performance) -> list[str]:
@@ -252,9 +262,17 @@ def explanation_lines(performance: Performance) -> list[str]:
 
 
 def _figures(values: Distribution) -> str:
-    parts = [f"{name} = {number(getattr(values, name))} ms" for name in ("min", "max", "mean", "median")]
+    known = {name: getattr(values, name) for name in ("min", "max", "mean", "median")}
+    parts = [f"{name} = {number(value)} ms" for name, value in known.items() if value is not None]
     parts += [f"percentile({number(p)}%) = {number(value)} ms" for p, value in values.percentiles]
     return ", ".join(parts)
+
+
+def _above(value: float | None, other: float | None, share: float = 1.0, *, or_equal: bool = False) -> bool:
+    """Whether ``value`` is above ``share`` of ``other``; False when one of them is not known."""
+    if value is None or other is None:
+        return False
+    return value >= share * other if or_equal else value > share * other
 
 
 def _unsure(performance: Performance) -> list[float]:
