@@ -16,6 +16,7 @@ COMMANDS = {
     "run": "Run an artifact (or a model) and report its performance.",
     "trtexec": "Build and run in one go, as trtexec does (default target: trt).",
     "calibrate": "Find ranges from samples, write them in any form; convert, show, diff, verify such files.",
+    "convert-precision": "Write int8 (Q/DQ), fp16 or bf16 into an ONNX model, for TensorRT 11 and strong typing.",
     "lint-data": "Find what is wrong with calibration data before it ruins a build.",
     "explain": "Say what every option becomes on each target, and run nothing.",
     "flags": "List all options and what each target makes of them.",

@@ -16,6 +16,7 @@ _USAGE = {
     "trtexec": "ptqbridge trtexec --onnx=MODEL [--target=T] [OPTIONS]",
     "calibrate": "ptqbridge calibrate --onnx=MODEL --calibData=DATA [--out=FILE|FOLDER] [OPTIONS]\n"
     "       ptqbridge calibrate (convert A B | show FILE | diff A B | verify FILE --onnx=MODEL) [--help]",
+    "convert-precision": "ptqbridge convert-precision --onnx=MODEL (--int8 | --fp16 | --bf16 | --best) [OPTIONS]",
     "lint-data": "ptqbridge lint-data --onnx=MODEL --calibData=DATA [OPTIONS]",
     "explain": "ptqbridge explain [--json] [--target=T ...] [--] OPTIONS",
 }
@@ -32,6 +33,10 @@ _EXAMPLES = {
         "ptqbridge calibrate --onnx=model.onnx --calibData=images --preset=imagenet --target=j5 --out=calibration_data",
         "ptqbridge calibrate convert model.cache model.ranges.json",
         "ptqbridge calibrate verify model.cache --onnx=model.onnx --minCoverage=100",
+    ),
+    "convert-precision": (
+        "ptqbridge convert-precision --onnx=model.onnx --int8 --fp16 --calibData=calib --out=model_int8.onnx",
+        "ptqbridge convert-precision --onnx=model.onnx --int8 --calib=model.cache",
     ),
     "lint-data": ("ptqbridge lint-data --onnx=model.onnx --calibData=images --preset=imagenet",),
     "explain": ("ptqbridge explain --target=trt --target=j5 --target=j6m -- --onnx=model.onnx --best",),

@@ -195,7 +195,6 @@ def tidy(calls: Iterable[list[Any]]) -> list[list[Any]]:
 
 def made(case: dict[str, Any], api: Any) -> str:
     """Carry out the plan of a case; what went wrong, or ""."""
-    words = [word if "--skipInference" in case["argv"] else word for word in case["argv"]]
     if case["name"] == "builder fails":
         api.FAIL.add("builder")
     if case["name"] == "build fails":
@@ -203,7 +202,7 @@ def made(case: dict[str, Any], api: Any) -> str:
     if case["name"].startswith("leanDLLPath"):
         api.FAIL.add("lean")
     try:
-        planned = plan_of(words)
+        planned = plan_of(case["argv"])
         build(planned if planned.build.artifact else _named(planned), say=lambda text: None, progress=None)
     except PtqbridgeError as error:
         return error.message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import onnx
@@ -14,10 +15,12 @@ from ptqbridge.backends.tensorrt.plan import EDITED
 from ptqbridge.backends.tensorrt.rules.bridge import OWN_CACHE
 from ptqbridge.backends.tensorrt.rules.network import PRUNED
 from ptqbridge.backends.tensorrt.rules.precision import QDQ, QDQ_CACHE, QDQ_NOISE
+from ptqbridge.backends.tensorrt.types import edit_types
 from ptqbridge.data import Recipe, Samples, open_samples, seeded_noise
 from ptqbridge.errors import InputError
+from ptqbridge.measure.compare import compare_outputs
 from ptqbridge.model.load import Model, load_model
-from ptqbridge.model.save import save_model
+from ptqbridge.model.save import save_model, session_model
 from ptqbridge.plan import Plan
 from ptqbridge.quantize.calibrate import calibrate
 from ptqbridge.quantize.explicit import explicit_placement, quantize_explicit
@@ -32,6 +35,8 @@ from ptqbridge.quantize.verify import float_tensors
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
 SCHEME = "tensorrt"
+COMPARED = 8
+"""Samples whose outputs are compared with the float model's."""
 
 
 @dataclass
@@ -52,6 +57,13 @@ def prepare(plan: Plan, folder: str, *, say: Say, progress: Progress | None) -> 
         work.edit(os.path.join(folder, EDITED))
     else:
         work.cache(os.path.join(folder, OWN_CACHE))
+    return work.done
+
+
+def write_edited(plan: Plan, path: str, *, say: Say, progress: Progress | None) -> Prepared:
+    """Only the edits of a plan for strong typing: the model with Q/DQ and types, written to ``path``."""
+    work = _Work(plan, load_model(plan.build.model.path), say, progress)
+    work.edit(path)
     return work.done
 
 
@@ -78,13 +90,37 @@ class _Work:
             self.say(f"pruned {self.done.facts['pruned_weights']} weights to 2:4")
         if edits & {QDQ, QDQ_CACHE, QDQ_NOISE}:
             proto = self._quantize(proto)
-        left = edits - {PRUNED, QDQ, QDQ_CACHE, QDQ_NOISE}
-        if left:
-            from ptqbridge.backends.tensorrt.types import edit_types
-
-            proto = edit_types(proto, self.plan, left, self.done, self.say)
+        if edits - {PRUNED, QDQ, QDQ_CACHE, QDQ_NOISE}:
+            proto = edit_types(proto, self.plan, self._magnitudes(), self.done, self.say)
         save_model(proto, path)
         self.say(f"edited model: {path}")
+        self._compare(proto)
+
+    def _compare(self, edited: onnx.ModelProto) -> None:
+        """The lowest cosine of each output to the float model's, by ONNX Runtime over a few samples."""
+        samples = self._samples()
+        lowest: dict[str, float] = {}
+        taken = 0
+        try:
+            with session_model(self.model.proto) as before, session_model(edited) as after:
+                sessions = [_session(before), _session(after)]
+                kinds = {entry.name: entry.type for entry in sessions[1].get_inputs()}
+                for sample in islice(samples, COMPARED):
+                    expected = sessions[0].run(None, sample.arrays)
+                    found = sessions[1].run(None, {name: _typed(kinds[name], v) for name, v in sample.arrays.items()})
+                    taken += 1
+                    for entry, want, have in zip(sessions[0].get_outputs(), expected, found, strict=True):
+                        cosine = compare_outputs(want, have.astype(want.dtype), entry.name).cosine
+                        if cosine is not None and want.dtype.kind == "f":
+                            lowest[entry.name] = min(lowest.get(entry.name, 1.0), cosine)
+        except Exception as error:  # ONNX Runtime's own kinds; TensorRT may well run what it cannot
+            reason = str(error).splitlines()[0][:200]
+            self.done.notes.append(
+                f"not compared with the float model: ONNX Runtime cannot run it on this CPU: {reason}"
+            )
+            return
+        data = self.plan.build.calibration.data
+        self.done.facts["cosine_to_float32"] = {"samples": taken, "lowest": lowest, "data": data or "noise"}
 
     def _quantize(self, proto: onnx.ModelProto) -> onnx.ModelProto:
         calibration = self.plan.build.calibration
@@ -113,6 +149,19 @@ class _Work:
         }
         self.say(f"Q/DQ: {len(made.placement.layers)} layers in INT8, {len(made.placement.floats)} stay float")
         return made.proto
+
+    def _magnitudes(self) -> dict[str, float] | None:
+        """The largest magnitudes of activations, for checks against a type's range; None where nothing tells them."""
+        calibration = self.plan.build.calibration
+        if calibration.cache:
+            return {name: found.amax for name, found in read_ranges(calibration.cache).ranges.tensors.items()}
+        if not calibration.data:
+            return None
+        samples = self._samples()
+        self.say(f"looking for the largest values over {len(samples)} samples")
+        proto = self.model.proto
+        ranges = calibrate(proto, float_tensors(proto), samples, algorithm="max")
+        return {name: found.amax for name, found in ranges.tensors.items()}
 
     def _samples(self) -> Samples:
         wanted = self.plan.build.calibration
@@ -153,6 +202,20 @@ class _Work:
             "data_sha256": samples.fingerprint,
         }
         return ranges
+
+
+def _session(source: bytes | str) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def _typed(kind: str, value: Any) -> Any:
+    """A sample in the element type that an edited input takes."""
+    names = {"tensor(float16)": "float16", "tensor(float)": "float32", "tensor(int32)": "int32"}
+    return value.astype(names.get(kind, value.dtype))
 
 
 def layers_kept_float(plan: Plan, nodes: list[str]) -> frozenset[str]:

@@ -1,0 +1,137 @@
+"""The strong lowering on the example model: Q/DQ from samples and from a cache, half precision, types of the ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from ptqbridge.backends.tensorrt.prepare import Prepared, prepare, write_edited
+from ptqbridge.errors import InputError
+from ptqbridge.model.load import load_model
+from ptqbridge.plan import Plan
+from ptqbridge.quantize.calibrate import calibrate
+from ptqbridge.quantize.formats.forms import Form
+from ptqbridge.quantize.formats.writing import write_ranges
+from ptqbridge.quantize.verify import float_tensors
+
+PlanOf = Callable[..., Plan]
+
+
+@pytest.fixture
+def mynet(root: Path) -> Path:
+    return root / "examples" / "mynet"
+
+
+def edited(plan: Plan, folder: Path) -> tuple[onnx.ModelProto, Prepared]:
+    done = write_edited(plan, str(folder / "edited.onnx"), say=lambda text: None, progress=None)
+    model = onnx.load(folder / "edited.onnx")
+    onnx.checker.check_model(model)
+    return model, done
+
+
+def scales(model: onnx.ModelProto) -> dict[str, Any]:
+    return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if t.name.endswith("_scale")}
+
+
+def test_int8_from_samples_stays_near_float(mynet: Path, tmp_path: Path, plan_of: PlanOf) -> None:
+    words = (f"--onnx={mynet}/mynet.onnx", "--int8", f"--calibData={mynet}/calib", "--calibAlgo=max")
+    model, done = edited(plan_of("11", *words), tmp_path)
+    assert done.facts["qdq"]["layers"] == 3 and done.facts["qdq"]["float"] == {}
+    assert done.facts["cosine_to_float32"]["lowest"]["output1"] > 0.999
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds.count("QuantizeLinear") == kinds.count("DequantizeLinear") == 6
+
+
+def test_ranges_and_the_cache_of_the_same_ranges_give_the_same_model(
+    mynet: Path, tmp_path: Path, plan_of: PlanOf
+) -> None:
+    """An INT8 script written for 8.6 keeps its meaning: its cache holds the scales that the Q/DQ model gets."""
+    data = (f"--calibData={mynet}/calib", "--calibAlgo=max", "--calibSamples=20")
+    prepare(
+        plan_of("8.6.1", f"--onnx={mynet}/mynet.onnx", "--int8", *data),
+        str(tmp_path), say=lambda text: None, progress=None,
+    )  # fmt: skip
+    cache = tmp_path / "calibration.cache"
+    assert cache.read_text().startswith("TRT-8601-EntropyCalibration2\n")
+    from_samples, _ = edited(plan_of("11", f"--onnx={mynet}/mynet.onnx", "--int8", *data), tmp_path)
+    from_cache, done = edited(plan_of("11", f"--onnx={mynet}/mynet.onnx", "--int8", f"--calib={cache}"), tmp_path)
+    assert done.facts["qdq"]["layers"] == 3
+    one, other = scales(from_samples), scales(from_cache)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        np.testing.assert_allclose(value, other[name], rtol=2.0**-22)
+    sample = {"input1": np.random.default_rng(0).normal(size=(1, 3, 28, 28)).astype(np.float32)}
+    outputs = [
+        onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, sample)[0]
+        for m in (from_samples, from_cache)
+    ]
+    np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-3, atol=1e-3)
+
+
+def test_a_layer_that_the_cache_lacks_is_named(mynet: Path, tmp_path: Path, plan_of: PlanOf) -> None:
+    proto = load_model(mynet / "mynet.onnx").proto
+    data = [{"input1": np.random.default_rng(0).normal(size=(1, 3, 28, 28)).astype(np.float32)}]
+    ranges = calibrate(proto, [name for name in float_tensors(proto) if name != "input1"], data, algorithm="max")
+    write_ranges(ranges, str(tmp_path / "c.cache"), Form.TRT_CACHE)
+    plan = plan_of("11", f"--onnx={mynet}/mynet.onnx", "--int8", f"--calib={tmp_path}/c.cache")
+    _, done = edited(plan, tmp_path)
+    assert any("no range is known for input1" in note for note in done.notes)
+    assert done.facts["qdq"]["layers"] == 2
+
+
+def test_best_writes_fp16_and_int8(mynet: Path, tmp_path: Path, plan_of: PlanOf) -> None:
+    words = (f"--onnx={mynet}/mynet.onnx", "--best", f"--calibData={mynet}/calib", "--calibAlgo=max")
+    model, done = edited(plan_of("11", *words, "--calibSamples=20"), tmp_path)
+    types = {tensor.data_type for tensor in model.graph.initializer}
+    assert types == {TensorProto.FLOAT16, TensorProto.INT8}
+    assert done.facts["half"]["fp32"] == {}
+    nearness = done.facts.get("cosine_to_float32")
+    assert nearness is None or nearness["lowest"]["output1"] > 0.99
+    assert nearness is not None or any("not compared" in note for note in done.notes)
+
+
+def test_without_data_fp16_is_said_to_be_unchecked(mynet: Path, tmp_path: Path, plan_of: PlanOf) -> None:
+    _, done = edited(plan_of("11", f"--onnx={mynet}/mynet.onnx", "--fp16"), tmp_path)
+    assert any("were not checked against fp16's range" in note for note in done.notes)
+    assert done.facts["cosine_to_float32"]["lowest"]["output1"] > 0.9999
+
+
+def test_single_layers_take_the_type_asked_for(mynet: Path, tmp_path: Path, plan_of: PlanOf) -> None:
+    words = ("--fp16", "--precisionConstraints=obey", "--layerPrecisions=/fc/*:fp32")
+    _, done = edited(plan_of("11", f"--onnx={mynet}/mynet.onnx", *words), tmp_path)
+    assert done.facts["half"]["fp32"] == {"/fc/Gemm": "asked for"}
+    words = ("--int8", "--precisionConstraints=obey", "--layerPrecisions=/fc/*:fp32", f"--calibData={mynet}/calib")
+    _, done = edited(plan_of("11", f"--onnx={mynet}/mynet.onnx", *words, "--calibSamples=4"), tmp_path)
+    assert done.facts["qdq"]["float"] == {"/fc/Gemm": "asked for"}
+
+
+def test_types_of_the_ends(mynet: Path, tmp_path: Path, plan_of: PlanOf) -> None:
+    words = ("--inputIOFormats=fp16:chw", "--outputIOFormats=fp16:chw")
+    model, _ = edited(plan_of("11", f"--onnx={mynet}/mynet.onnx", *words), tmp_path)
+    ends = (*model.graph.input, *model.graph.output)
+    assert [value.type.tensor_type.elem_type for value in ends] == [TensorProto.FLOAT16] * 2
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert session.run(None, {"input1": np.zeros((1, 3, 28, 28), np.float16)})[0].dtype == np.float16
+
+
+def test_an_int8_end_needs_its_range(mynet: Path, tmp_path: Path, plan_of: PlanOf) -> None:
+    with pytest.raises(InputError, match="int8 needs its range"):
+        edited(plan_of("11", f"--onnx={mynet}/mynet.onnx", "--inputIOFormats=int8:chw"), tmp_path)
+    words = ("--inputIOFormats=int8:chw", f"--calibData={mynet}/calib", "--calibSamples=4", "--int8")
+    model, _ = edited(plan_of("11", f"--onnx={mynet}/mynet.onnx", *words), tmp_path)
+    assert model.graph.input[0].type.tensor_type.elem_type == TensorProto.INT8
+    assert model.graph.node[0].op_type == "DequantizeLinear"
+
+
+def test_noise_is_the_last_resort(mynet: Path, tmp_path: Path, plan_of: PlanOf) -> None:
+    plan = plan_of("11", f"--onnx={mynet}/mynet.onnx", "--int8")
+    assert "noise" in plan.performance_only
+    _, done = edited(plan, tmp_path)
+    assert done.facts["qdq"]["ranges"] == "noise"
