@@ -31,9 +31,9 @@ def read_interface(proto: onnx.ModelProto, path: Path) -> tuple[tuple[TensorSpec
         inputs.append(spec)
     outputs = [tensor_spec(value, path, "output") for value in graph.output]
     if any(spec.shape == ANY_RANK or not spec.dtype for spec in outputs):
-        inferred = {value.name: value for value in _inferred(proto).graph.output}
+        known = {value.name: value for value in inferred(proto).graph.output}
         outputs = [
-            tensor_spec(inferred[spec.name], path, "output") if spec.shape == ANY_RANK or not spec.dtype else spec
+            tensor_spec(known[spec.name], path, "output") if spec.shape == ANY_RANK or not spec.dtype else spec
             for spec in outputs
         ]
     return tuple(inputs), tuple(outputs)
@@ -66,7 +66,7 @@ def dtype_name(elem_type: int) -> str:
     return {"float": "float32", "double": "float64", "string": "object"}.get(name, name)
 
 
-def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
+def inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
     """``proto`` after shape inference, weights of more than 1 kB left out (their shapes suffice)."""
     light = onnx.ModelProto(ir_version=max(proto.ir_version, 4))
     light.opset_import.extend(proto.opset_import)
