@@ -120,3 +120,16 @@ def test_asked_and_got() -> None:
         ("a", "output int16", "int16 and int8", False),
         ("c", "output int8", "a model output, whose type the tool does not show", False),
     ]
+
+
+def test_long_names_and_split_nodes() -> None:
+    """Seen with hb_mapper 1.24.3: names cut to 50 characters, and a pool that loses its request when it is split."""
+    long = "/features/" + "block/" * 10 + "Conv"
+    table = (
+        Node("..." + long[-47:], "CPU", dtype="float"),
+        Node("...ures/features.6/MaxPool_SPLIT_WITH_SMALL_POOL_0", "BPU", dtype="int8"),
+        Node("/p/Pool_SPLIT_A", "BPU", dtype="int8"),
+    )
+    wanted = (Wish(long, "ON", "CPU"), Wish("/features/features.6/MaxPool", "ON", "CPU"), Wish("/p/Pool", "ON", "BPU"))
+    rows = asked_got(wanted, table, {long: {}, "/other/Conv": {}})
+    assert [(row.got, row.met) for row in rows] == [("CPU", True), ("BPU", False), ("BPU", True)]

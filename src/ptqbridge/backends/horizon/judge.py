@@ -17,6 +17,8 @@ from ptqbridge.toolchains.program import Finished
 LOW_COSINE = 0.95
 """An output less like the float model's than this is worth a warning: Horizon's manuals look for 0.99 at least."""
 _HUGE = 1e30
+_DROPPED = ("does not exist", "not adjacent", "set back to")
+"""What the tool's warnings say of requests that it drops."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def check_success(finished: Finished, record: Record, product: Path) -> None:
 def judge(record: Record, *, calibrated: bool) -> tuple[Finding, ...]:
     """What is wrong with a build that succeeded. ``calibrated``: the ranges are to come from samples."""
     found = [*_thresholds(record.nodes, calibrated), *_cosines(record, calibrated)]
-    ignored = [line for line in record.warnings if "does not exist" in line or "not adjacent" in line]
+    ignored = [line for line in record.warnings if any(words in line for words in _DROPPED)]
     found += [Finding("warning", "ignored", f"hb_mapper: {' '.join(line.split())}") for line in ignored]
     return tuple(found)
 
@@ -125,23 +127,44 @@ def wishes(config: Mapping[str, Any]) -> tuple[Wish, ...]:
 def asked_got(wanted: Iterable[Wish], nodes: Iterable[Node], links: Mapping[str, Any]) -> tuple[AskedGot, ...]:
     """Per-node requests against the node table. ``links`` is the product's quant_info: node name to inputs, outputs.
 
-    hb_mapper drops requests for names it does not find, fused nodes among them, without a word. The table shows a
-    node's input type, so an output type is looked up at the nodes that read it, past those fused into their neighbours.
+    hb_mapper drops requests for names it does not find, fused nodes among them, without a word, and for a pool that it
+    splits. The table shows a node's input type, so an output type is looked up at the nodes that read it, past those
+    fused into their neighbours.
     """
-    table = {node.name: node for node in nodes}
+    table = {_whole(node.name, links): node for node in nodes}
     rows = []
     for wish in wanted:
-        node = table.get(wish.node)
-        if node is None:
+        found = [table[wish.node]] if wish.node in table else [n for n in table.values() if _part(n.name, wish.node)]
+        if not found:
             rows.append(AskedGot(wish.node, wish.text, "not a node of the built model (fused or unknown)", False))
             continue
         if wish.kind == "OutputType":
             got = {reader.dtype for reader in _readers(wish.node, table, links)}
             said = " and ".join(sorted(got)) or "a model output, whose type the tool does not show"
         else:
-            said = node.processor if wish.kind == "ON" else node.dtype
+            said = " and ".join(sorted({node.processor if wish.kind == "ON" else node.dtype for node in found}))
         rows.append(AskedGot(wish.node, wish.text, said, said.lower() == wish.value.lower()))
     return tuple(rows)
+
+
+_ELIDED = "..."
+"""The table shows a name of more than 50 characters by its last 47, after this."""
+
+
+def _whole(shown: str, links: Iterable[str]) -> str:
+    """The whole name of a node shown by its end, when only one node ends so."""
+    if not shown.startswith(_ELIDED):
+        return shown
+    found = [name for name in links if name.endswith(shown[len(_ELIDED) :])]
+    return found[0] if len(found) == 1 else shown
+
+
+def _part(shown: str, node: str) -> bool:
+    """Whether a shown node is a piece of ``node``, which the tool has split."""
+    origin, split, _ = shown.partition("_SPLIT_")
+    if not split:
+        return False
+    return node.endswith(origin[len(_ELIDED) :]) if origin.startswith(_ELIDED) else node == origin
 
 
 def _readers(name: str, table: Mapping[str, Node], links: Mapping[str, Any]) -> Iterable[Node]:
