@@ -90,8 +90,9 @@ def _horizon(target: str) -> tuple[Need, ...]:
     variable = _HORIZON_TOOLS[tool]
     named = os.environ.get(variable, "")
     path = shutil.which(named or tool)
+    install = "ptqbridge toolchain install hb-mapper VENV, or " if tool == "hb_mapper" else ""
     way = (
-        f"run inside Horizon's OpenExplorer container, or set {variable} to the program; "
+        f"{install}run inside Horizon's OpenExplorer container; set {variable} to the program; "
         "build --dryRun works without it"
     )
     return (
