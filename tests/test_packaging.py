@@ -68,7 +68,7 @@ def requirements(project: dict[str, Any], extra: str | None = None) -> dict[str,
             found.update(requirements(project, inner[1]))
         else:
             name, floor = requirement.split(">=")
-            found[name.lower()] = floor
+            found[re.sub(r"[-_.]+", "-", name).lower()] = floor
     return found
 
 

@@ -41,14 +41,19 @@ def outcome(compute_trace: Callable[..., Trace]) -> Outcome:
     )
 
 
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raw tensor files go to the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+
 def printed(outcome: Outcome, reports: Reports) -> tuple[str, str]:
     out, err = io.StringIO(), io.StringIO()
     present(outcome, reports, TrtLog("name", "1", verbose=reports.verbose, out=out, err=err))
     return out.getvalue(), err.getvalue()
 
 
-def test_the_order_is_trtexecs(outcome: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_order_is_trtexecs(outcome: Outcome, tmp_path: Path) -> None:
     out, err = printed(outcome, ALL)
     marks = [
         "Note: by the way",
