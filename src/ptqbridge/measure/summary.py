@@ -231,9 +231,7 @@ def warning_lines(performance: Performance) -> list[str]:
     return lines
 
 
-def _exceeds(
-    values: Distribution | None, share: float, compute: Distribution, *, or_equals: bool = False
-) -> bool:
+def _exceeds(values: Distribution | None, share: float, compute: Distribution, *, or_equals: bool = False) -> bool:
     """Whether the median of ``values`` is above ``share`` of compute's; no where one of them does not exist."""
     if values is None or values.median is None or compute.median is None:
         return False

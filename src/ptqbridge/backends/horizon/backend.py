@@ -49,8 +49,17 @@ class HorizonBackend:
         return write_bundle(plan, folder, say)
 
     def run(self, plan: Plan, artifact: str, *, say: Callable[[str], None]) -> Outcome:
-        """Raises ToolchainMissing: see ``run.py``."""
-        self._no_board(plan)
+        """See ``boardrun.py``; without a board see ``run5.py``, or raises ToolchainMissing: see ``run.py``."""
+        if not plan.settings.get("at"):
+            if MARCHES[plan.target.name].journey6:
+                self._no_board(plan)
+            from ptqbridge.backends.horizon import run5
+
+            return run5.run(plan, artifact, say=say)
+        from ptqbridge.backends.horizon.board import Board
+        from ptqbridge.backends.horizon.boardrun import run
+
+        return run(plan, artifact, Board(str(plan.settings["at"])), say=say)
 
     def device_info(self, plan: Plan) -> Mapping[str, object]:
         """The BPU the artifact is for, as far as its march tells."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ptqbridge.backends.horizon.context import Context, data_types, normalisation, with_preset
+from ptqbridge.backends.horizon.lookup import NEWEST_IR, NEWEST_OPSET
 from ptqbridge.backends.horizon.rules.book import APPROXIMATE, EXACT, RULES, carry, numbers
 from ptqbridge.rulebook import Outcome, ignored, refused
 from ptqbridge.spec import Preprocess
@@ -25,7 +26,7 @@ def toolchain(place: str, context: Context) -> Outcome:
 def board(place: str, context: Context) -> Outcome:
     """Where the artifact runs."""
     if place == "local" or place.startswith("ssh://"):
-        return carry(EXACT, becomes=f"hrt_model_exec on {'this machine' if place == 'local' else place}")
+        return carry(EXACT, becomes=f"hrt_model_exec on {'this machine' if place == 'local' else place}", at=place)
     return refused(f"expected local or ssh://USER@HOST, found {place!r}")
 
 
@@ -44,6 +45,33 @@ def overlay_file(path: str, context: Context) -> Outcome:
         return ignored("nothing is built")
     keys = [f"{section}.{key}" for section, content in context.overlay.items() for key in content]
     return carry(EXACT, "your file has the last word", becomes=f"laid over the YAML: {', '.join(keys) or 'nothing'}")
+
+
+_EQUAL = "a copy is converted, and taken only if its outputs stay equal on real inputs"
+
+
+@RULES.rule("fixShapes")
+def fix_shapes(given: bool, context: Context) -> Outcome:
+    """hb_mapper builds for one shape."""
+    if context.march.journey6:
+        return ignored("hb_compile fixes them itself, to the input_shape that --shapes gives")
+    return carry(EXACT, _EQUAL, becomes="dynamic dimensions fixed to --shapes, a batch to 1", fix_shapes=True)
+
+
+@RULES.rule("convertOpset")
+def convert_opset(given: bool, context: Context) -> Outcome:
+    """hb_mapper stops at opset 11 and IR version 9."""
+    if context.march.journey6:
+        return ignored("hb_compile reads opsets up to 19")
+    return carry(EXACT, _EQUAL, becomes=f"opset {NEWEST_OPSET}, IR version {NEWEST_IR}", convert_opset=True)
+
+
+@RULES.rule("checkOperators")
+def check_operators(given: bool, context: Context) -> Outcome:
+    """The checker compiles once at the lowest level, which is too dear to do unasked."""
+    if context.march.journey6:
+        return ignored("hb_compile lists the operators of the CPU in its own log")
+    return carry(EXACT, "remembered by model, march and tool", becomes="hb_mapper checker", checker=True)
 
 
 @RULES.rule("calibData")
@@ -205,6 +233,18 @@ def layout(word: str, context: Context) -> Outcome:
 RULES.always("intraOpThreads", outcome=ignored("it is for the cpu target"))
 
 
+@RULES.rule("verify")
+def verify(how: str, context: Context) -> Outcome:
+    """hbdk-sim comes with Journey 5's compiler."""
+    if context.march.journey6:
+        return refused("only the compiler of Journey 5, X5 and X3 comes with a simulator that runs by itself")
+    if context.value("board"):
+        return refused("the simulator takes the place of a board: leave --board out")
+    if context.request.command == "build":
+        return refused("build runs nothing: run --loadEngine=FILE --verify=sim compares what was built")
+    return carry(EXACT, "a difference is an error", becomes="hbdk-sim against the quantized model", verify=how)
+
+
 @RULES.rule("sweepThreads")
 def sweep_threads(counts: tuple[float, ...], context: Context) -> Outcome:
     """One perf run for each."""
@@ -212,7 +252,7 @@ def sweep_threads(counts: tuple[float, ...], context: Context) -> Outcome:
     if max(counts) > most:
         return refused(f"expected at most {most} on {context.march.name}, found {max(counts):g}")
     words = ", ".join(f"{count:g}" for count in counts)
-    return carry(EXACT, becomes=f"hrt_model_exec perf with --thread_num {words}, and a table")
+    return carry(EXACT, becomes=f"hrt_model_exec perf with --thread_num {words}, and a table", sweepThreads=counts)
 
 
 @RULES.rule("sweepCores")
@@ -221,4 +261,5 @@ def sweep_cores(cores: tuple[float, ...], context: Context) -> Outcome:
     if max(cores) >= context.march.cores:
         return refused(f"{context.march.label} has cores 0 to {context.march.cores - 1}, found {max(cores):g}")
     words = ", ".join(f"{core + 1:g}" for core in cores)
-    return carry(EXACT, "core_id counts from 1", becomes=f"hrt_model_exec perf with --core_id {words}, and a table")
+    text = f"hrt_model_exec perf with --core_id {words}, and a table"
+    return carry(EXACT, "core_id counts from 1", becomes=text, sweepCores=cores)
