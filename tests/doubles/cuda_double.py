@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+import time
+from collections.abc import Callable
 from typing import Any
 
 ATTRIBUTES = {16: 132, 13: 1_980_000, 36: 2_619_000, 37: 6144, 32: 1, 75: 9, 76: 0, 81: 233_472, 108: 31_457_280}
@@ -15,6 +18,10 @@ class CudaDouble:
         self.devices, self.fail = devices, fail or {}
         self.calls: list[str] = []
         self.handles = itertools.count(0x1000, 16)
+        self.events: dict[int, float] = {}
+        self.memory: dict[int, Any] = {}
+        self.capturing = False
+        self.captured: Callable[[], object] = bool
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("cu"):
@@ -25,7 +32,55 @@ class CudaDouble:
             self.calls.append(name)
             return self.fail.get(name, 0) or action(self, *arguments) or 0
 
+        call.__name__ = name
         return call
+
+    def _cuEventCreate(self, event: Any, flags: int) -> None:
+        event._obj.value = next(self.handles)
+
+    def _cuEventRecord(self, event: Any, stream: Any) -> None:
+        self.events[event.value] = time.perf_counter() * 1e3
+
+    def _cuEventElapsedTime(self, milliseconds: Any, earlier: Any, later: Any) -> None:
+        milliseconds._obj.value = self.events[later.value] - self.events[earlier.value]
+
+    def _take(self, pointer: Any, size: Any) -> None:
+        memory = ctypes.create_string_buffer(size.value)
+        pointer._obj.value = ctypes.addressof(memory)
+        self.memory[pointer._obj.value] = memory
+
+    def _cuMemAlloc_v2(self, pointer: Any, size: Any) -> None:
+        self._take(pointer, size)
+
+    def _cuMemHostAlloc(self, pointer: Any, size: Any, flags: int) -> None:
+        self._take(pointer, size)
+
+    def _cuMemAllocManaged(self, pointer: Any, size: Any, flags: int) -> None:
+        self._take(pointer, size)
+
+    def _cuMemFree_v2(self, pointer: Any) -> int:
+        return 0 if self.memory.pop(pointer.value, None) is not None else 1
+
+    _cuMemFreeHost = _cuMemFree_v2
+
+    def _cuMemcpyHtoDAsync_v2(self, target: Any, source: Any, size: Any, stream: Any) -> None:
+        ctypes.memmove(target.value, source.value, size.value)
+
+    def _cuMemcpyDtoHAsync_v2(self, target: Any, source: Any, size: Any, stream: Any) -> None:
+        ctypes.memmove(target.value, source.value, size.value)
+
+    def _cuStreamBeginCapture_v2(self, stream: Any, mode: int) -> None:
+        self.capturing = True
+
+    def _cuStreamEndCapture(self, stream: Any, graph: Any) -> None:
+        self.capturing = False
+        graph._obj.value = next(self.handles)
+
+    def _cuGraphInstantiateWithFlags(self, made: Any, graph: Any, flags: Any) -> None:
+        made._obj.value = next(self.handles)
+
+    def _cuGraphLaunch(self, graph: Any, stream: Any) -> None:
+        self.captured()
 
     def _cuDeviceGetCount(self, number: Any) -> None:
         number._obj.value = self.devices

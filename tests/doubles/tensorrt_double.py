@@ -1,7 +1,7 @@
 """A stand-in for the ``tensorrt`` module at its border: it records every call, parses ONNX, and builds nothing.
 
 ``make("8.6.1")`` gives a module; ``module.CALLS`` is the record, ``module.FAIL`` names what shall fail: ``builder``,
-``parse``, ``build``, ``deserialize``, ``memory``. Names follow the real bindings: which class has which member is checked
+``parse``, ``build``, ``deserialize``, ``memory``. Names follow the real bindings: who has which member is checked
 against them in tests/real. Failures are reported as the bindings do: False, None, -1, TypeError, and the logger.
 """
 
@@ -53,14 +53,14 @@ class _Recorded:
         return ()
 
 
-def make(version: str = "8.6.1") -> Any:  # noqa: C901 - one namespace, class by class
+def make(version: str = "8.6.1") -> Any:
     """A fresh module."""
     api: Any = types.ModuleType("tensorrt")
     api.__version__ = version
     generation = "8.6" if version.startswith("8") else version.split(".")[0]
     api.CALLS = []
     api.FAIL = set()
-    api.LOGGED = []
+    api.DRIVER = None
 
     def record(name: str, *arguments: Any) -> None:
         api.CALLS.append((name, *arguments))
@@ -101,6 +101,7 @@ def make(version: str = "8.6.1") -> Any:  # noqa: C901 - one namespace, class by
     )
     api.OnnxParserFlag = _enumeration("OnnxParserFlag", ("NATIVE_INSTANCENORM",))
     api.LayerType = _enumeration("LayerType", (*dict.fromkeys(LAYERS.values()), "CONSTANT", "ELEMENTWISE"))
+    api.TensorIOMode = _enumeration("TensorIOMode", ("NONE", "INPUT", "OUTPUT"))
     api.LayerInformationFormat = _enumeration("LayerInformationFormat", ("ONELINE", "JSON"))
 
     class Recorded(_Recorded):
@@ -378,8 +379,87 @@ def make(version: str = "8.6.1") -> Any:  # noqa: C901 - one namespace, class by
                 return None
             return ICudaEngine()
 
+    class IProfiler:
+        def __init__(self) -> None:
+            self._made = True
+
+    class EngineInspector:
+        def get_engine_information(self, form: Any) -> str:
+            return '{"Layers": ["conv1", "prob"], "Bindings": ["x", "y"]}'
+
+    class IExecutionContext(Recorded):
+        """Computes y = 2 x on the memory it was given, at once."""
+
+        _kind = "IExecutionContext"
+
+        def __init__(self) -> None:
+            self._shape, self._at = (-1, 4), {}
+            self._live = True
+
+        def set_input_shape(self, name: str, shape: Any) -> bool:
+            record("IExecutionContext.set_input_shape", name, tuple(shape))
+            object.__setattr__(self, "_shape", tuple(shape))
+            return len(shape) == 2 and 1 <= shape[0] <= 8 and shape[1] == 4
+
+        def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+            return self._shape
+
+        def set_tensor_address(self, name: str, address: int) -> bool:
+            record("IExecutionContext.set_tensor_address", name)
+            self._at[name] = address
+            return True
+
+        def execute_async_v3(self, stream: int) -> bool:
+            import ctypes
+
+            record("IExecutionContext.execute_async_v3")
+            if "execute" in api.FAIL:
+                return False
+
+            def compute() -> None:
+                count = self._shape[0] * 4
+                x, y = ((ctypes.c_float * count).from_address(self._at[name]) for name in ("x", "y"))
+                for index in range(count):
+                    y[index] = 2 * x[index]
+
+            if api.DRIVER is not None and api.DRIVER.capturing:
+                api.DRIVER.captured = compute
+            else:
+                compute()
+            return True
+
+        def report_to_profiler(self) -> bool:
+            for name, took in (("conv1", 0.25), ("prob", 0.5)):
+                self.profiler.report_layer_time(name, took)
+            return True
+
     class ICudaEngine:
-        pass
+        num_io_tensors = 2
+
+        def get_tensor_name(self, index: int) -> str:
+            return ("x", "y")[index]
+
+        def get_tensor_mode(self, name: str) -> Any:
+            return api.TensorIOMode.INPUT if name == "x" else api.TensorIOMode.OUTPUT
+
+        def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+            return (-1, 4)
+
+        def get_tensor_dtype(self, name: str) -> Any:
+            return api.DataType.FLOAT
+
+        def get_tensor_vectorized_dim(self, name: str) -> int:
+            return -1
+
+        def get_tensor_components_per_element(self, name: str) -> int:
+            return -1
+
+        def create_execution_context(self) -> Any:
+            record("ICudaEngine.create_execution_context")
+            return IExecutionContext()
+
+        def create_engine_inspector(self) -> Any:
+            return EngineInspector()
 
     for kind in ("Entropy2", "Entropy", "MinMax", "Legacy"):
         if generation != "11":

@@ -77,6 +77,7 @@ def tensorrt(monkeypatch: pytest.MonkeyPatch, driver: Any) -> Callable[..., Any]
 
     def install(version: str = "8.6.1") -> Any:
         made = double("tensorrt_double").make(version)
+        made.DRIVER = driver
         monkeypatch.setitem(sys.modules, "tensorrt", made)
         return made
 

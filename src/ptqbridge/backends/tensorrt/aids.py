@@ -134,6 +134,12 @@ def require_dla_core(builder: Any, core: int) -> None:
         raise CallFailed("num_DLA_cores", f"DLA core {core} was asked for, this machine has {builder.num_DLA_cores}")
 
 
+def allow_bf16(trt: Any, config: Any, device: Any) -> None:
+    """Allow bfloat16 where the GPU has it: from compute capability 8.0 on."""
+    if device.attribute("compute_major") >= 8:
+        config.set_flag(trt.BuilderFlag.BF16)
+
+
 def load_plugins(registry: Any, paths: Sequence[str] | None) -> None:
     """Load plugin libraries that the parser named."""
     for path in paths or ():

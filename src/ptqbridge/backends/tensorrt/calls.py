@@ -61,6 +61,7 @@ ORDER = (
     r"config\.min_timing_iterations",
     r"config\.avg_timing_iterations",
     *(rf"config\.set_flag\(trt\.BuilderFlag\.{flag}\)" for flag in ("FP16", "INT8", "BF16", "FP8", "INT4")),
+    "allow_bf16",
     r"set_made_up_ranges",
     r"set_io_ranges",
     r"calibration_profile|require_valid\(calibration_profile",

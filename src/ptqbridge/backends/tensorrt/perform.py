@@ -17,7 +17,7 @@ HELPERS = (
     *("read_file", "read_or_empty", "write_engine", "merge_timing_cache", "require_dla_core", "load_plugins"),
     *("serialize_plugins", "set_input_range", "require_valid", "mark_debug", "make_decomposable"),
     *("set_made_up_ranges", "set_io_ranges", "set_layer_precisions", "set_layer_output_types", "set_layer_devices"),
-    *("engine_reader",),
+    *("engine_reader", "allow_bf16"),
 )
 """Functions of ``aids`` that calls may use by their own name."""
 OURS = frozenset({"parse_from_file", "read_calibration_cache", "set_dynamic_range", "is_valid", "set_output_type"})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import sys
-from typing import NoReturn
 
 from ptqbridge.errors import ToolchainMissing
 
@@ -21,15 +20,6 @@ def require() -> None:
     missing = [text for text in (missing_module(), missing_device()) if text]
     if missing:
         raise ToolchainMissing(f"target trt: {'; '.join(missing)}", hint=WAY_OUT)
-
-
-def require_measuring() -> NoReturn:
-    """Say what a run needs and does not find; also, on a complete machine, that runs are not there yet."""
-    require()
-    raise ToolchainMissing(
-        "target trt: TensorRT and a GPU are here, but this version builds engines and does not run them yet",
-        hint="build makes the engine, trtexec --loadEngine runs it; --target cpu runs the same model here",
-    )
 
 
 def missing_module() -> str:

@@ -34,6 +34,9 @@ def board(where: str, context: Context) -> Outcome:
 
 
 BRIDGE.always("toolchainVersion", "horizonYaml", outcome=ignored("they are for the Horizon targets"))
+BRIDGE.always("fixShapes", outcome=ignored("TensorRT takes dynamic dimensions, within --minShapes and --maxShapes"))
+BRIDGE.always("convertOpset", outcome=ignored("TensorRT's parser reads the model as it is"))
+BRIDGE.always("checkOperators", outcome=ignored("it is for the Horizon targets"))
 
 
 @BRIDGE.building("calibData")
@@ -203,4 +206,5 @@ def intra_op_threads(count: int, context: Context) -> Outcome:
     return ignored("it is for the cpu target; a GPU query has no host threads")
 
 
+BRIDGE.always("verify", outcome=refused("it is for the compiled code of Journey 5, X5 and X3"))
 BRIDGE.always("sweepThreads", "sweepCores", outcome=ignored("it is for boards; --infStreams says it here"))

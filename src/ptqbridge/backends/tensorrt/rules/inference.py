@@ -102,7 +102,7 @@ def older_streams(count: int, context: Context) -> Outcome:
 @INFERENCE.running("exposeDMA")
 def expose_dma(value: bool, context: Context) -> Outcome:
     """Single instead of double buffering."""
-    return exact("one query in flight per stream instead of two")
+    return exact("one query in flight per stream instead of two", expose_dma=True)
 
 
 @INFERENCE.running("noDataTransfers")
@@ -124,13 +124,13 @@ def include_transfers(value: bool, context: Context) -> Outcome:
 @INFERENCE.running("useManagedMemory")
 def managed_memory(value: bool, context: Context) -> Outcome:
     """No copies at all then."""
-    return exact("cuda.managed_empty(...) for inputs and outputs", "the copies become no-ops, as in trtexec")
+    return exact("cuMemAllocManaged for inputs and outputs", "the copies become no-ops, as in trtexec", managed=True)
 
 
 @INFERENCE.running("useSpinWait")
 def spin_wait(value: bool, context: Context) -> Outcome:
     """Events without blocking synchronization."""
-    return exact("cuda.Event(cuda.event_flags.DEFAULT)", "" if _old(context) else DEFAULTS_86)
+    return exact("cuEventCreate without blocking synchronization", "" if _old(context) else DEFAULTS_86)
 
 
 @INFERENCE.running("noSpinWait")
@@ -157,6 +157,7 @@ def cuda_graph(value: bool, context: Context) -> Outcome:
     return exact(
         "cuStreamBeginCapture_v2 around context.execute_async_v3, then cuGraphLaunch per query",
         because if _old(context) else f"{because}; {DEFAULTS_86}",
+        graph=True,
     )
 
 

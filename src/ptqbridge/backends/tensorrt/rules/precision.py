@@ -107,7 +107,9 @@ def best(value: bool, context: Context) -> Outcome:
     names = ("FP16", "INT8", "BF16") if context.at_least("9.1") else ("FP16", "INT8")
     gpu = "BF16 needs compute capability 8.0 and is left out below" if "BF16" in names else ""
     because = "; ".join(text for text in (gpu, _ranges(context)) if text)
-    return call(*(f"config.set_flag(trt.BuilderFlag.{name})" for name in names), because=because)
+    calls = [f"config.set_flag(trt.BuilderFlag.{name})" for name in names if name != "BF16"]
+    calls += ["allow_bf16(trt, config, device)"] * ("BF16" in names)
+    return call(*calls, because=because)
 
 
 @PRECISION.building("stronglyTyped")
