@@ -1,0 +1,279 @@
+"""The board path through a real sshd on this machine: own key, port and host key; hrt_model_exec is the double.
+
+Journey boards cannot be had here. What is real: OpenSSH's client and server, the remote shell, signals, lost
+connections. The server runs as the user of the test and listens on the loopback address only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SSHD = "/usr/sbin/sshd"
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(
+        not (os.path.exists(SSHD) and shutil.which("ssh") and shutil.which("ssh-keygen")),
+        reason="OpenSSH's server and client are not installed (scripts/real_sshd.sh installs them)",
+    ),
+]
+MODEL = {
+    "name": "net",
+    "desc": {"MARCH": "nash-m", "CORE_NUM": 1},
+    "inputs": [{"name": "x", "shape": [1, 4], "type": "F32"}],
+    "outputs": [{"name": "out", "shape": [1, 3], "type": "F32"}],
+}
+
+
+class Sshd:
+    """A running server, the environment of a client that may log in, and the board's folders."""
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self.folder, self.root = folder, root
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        for name in ("host", "user", "stranger"):
+            subprocess.run(
+                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True, timeout=30
+            )
+        (folder / "authorized").write_text((folder / "user.pub").read_text())
+        (folder / "authorized").chmod(0o600)
+        self.know((folder / "host.pub").read_text())
+        self.settings({})
+        (folder / "board").mkdir()
+        (folder / "bin").mkdir()
+        self._program("hrt_model_exec", f'. {folder}/board.env\nexec python3 {folder}/double "$@"')
+        shutil.copy(root / "tests" / "doubles" / "hrt_model_exec", folder / "double")
+        self.identify("user")
+        (folder / "sshd_config").write_text(
+            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile {folder}/pid\nUsePAM no\n"
+            f"AuthorizedKeysFile {folder}/authorized\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin yes\n"
+            f"KbdInteractiveAuthentication no\nSetEnv PATH={folder}/bin:/usr/bin:/bin\n"
+        )
+        if os.getuid() == 0:
+            os.makedirs("/run/sshd", exist_ok=True)
+        self.process = subprocess.Popen(
+            [SSHD, "-D", "-e", "-f", str(folder / "sshd_config")], stderr=subprocess.PIPE, start_new_session=True
+        )
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise AssertionError("sshd did not start")
+
+    def _program(self, name: str, body: str, place: str = "bin") -> None:
+        path = self.folder / place / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+
+    def know(self, host_key: str) -> None:
+        """The host keys that the client trusts."""
+        known = f"[127.0.0.1]:{self.port} {host_key}" if host_key else ""
+        (self.folder / "known").write_text(known)
+
+    def identify(self, key: str) -> None:
+        """The client's ssh, with a configuration of its own in place of the user's."""
+        (self.folder / "ssh_config").write_text(
+            f"Host *\n  IdentityFile {self.folder}/{key}\n  IdentitiesOnly yes\n"
+            f"  UserKnownHostsFile {self.folder}/known\n  GlobalKnownHostsFile /dev/null\n"
+        )
+        ssh = shutil.which("ssh")
+        count = f"echo x >> {self.folder}/trips"
+        self._program("ssh", f'{count}\nexec {ssh} -F {self.folder}/ssh_config "$@"', "client")
+
+    def settings(self, env: dict[str, str]) -> None:
+        """What steers the double on the board."""
+        (self.folder / "board.env").write_text("".join(f"export {name}={value}\n" for name, value in env.items()))
+
+    def start(self, *words: str, command: str = "run") -> subprocess.Popen[str]:
+        """``ptqbridge COMMAND ...`` on the board."""
+        environment = {
+            **os.environ,
+            "PATH": f"{self.folder}/client:{os.environ['PATH']}",
+            "PYTHONPATH": str(self.root / "src"),
+            "PTQBRIDGE_BOARD_DIR": str(self.folder / "board"),
+        }
+        user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+        place = f"--board=ssh://{user}@127.0.0.1:{self.port}"
+        argv = [sys.executable, "-m", "ptqbridge", command, "--target=nash-m", place, *words]
+        return subprocess.Popen(
+            argv,
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *words: str, command: str = "run") -> tuple[int, str]:
+        """Exit status and output."""
+        process = self.start(*words, command=command)
+        output, _ = process.communicate(timeout=120)
+        return process.returncode, output
+
+    def trips(self) -> int:
+        """Connections since the last call."""
+        path = self.folder / "trips"
+        count = len(path.read_text().splitlines()) if path.exists() else 0
+        path.unlink(missing_ok=True)
+        return count
+
+    def running(self) -> list[str]:
+        """Processes of the double that still run."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                except OSError:
+                    continue
+                if f"{self.folder}/double" in line:
+                    found.append(line)
+        return found
+
+    def clean(self, *, empty: bool = False) -> bool:
+        """Whether the board is as it was, at the latest after five seconds."""
+        for _ in range(50):
+            left = list((self.folder / "board").iterdir())
+            mess = [path for path in left if path.name.startswith(("run.", ".part"))]
+            if not self.running() and not mess and not Path("/tmp/ptqbridge-board.lock").exists():
+                return not (empty and left)
+            time.sleep(0.1)
+        return False
+
+
+@pytest.fixture
+def board(tmp_path: Path, root: Path) -> Iterator[Sshd]:
+    """A server of its own for each test."""
+    sshd = Sshd(tmp_path, root)
+    (tmp_path / "net.hbm").write_text(json.dumps(MODEL))
+    try:
+        yield sshd
+    finally:
+        os.killpg(sshd.process.pid, signal.SIGKILL)
+        sshd.process.wait()
+
+
+LONG = ("--loadEngine=net.hbm", "--iterations=100000", "--duration=0")
+SHORT = ("--loadEngine=net.hbm", "--iterations=400", "--duration=0")
+
+
+def summary(output: str) -> dict[str, Any]:
+    """The performance part of a --json answer (the log stands before it)."""
+    record: dict[str, Any] = json.loads(output[output.index("\n{\n") if "\n{\n" in output else 0 :])
+    performance: dict[str, Any] = record["run"]["performance"]
+    return performance
+
+
+def test_a_run(board: Sshd) -> None:
+    status, output = board.run(*SHORT, "--infStreams=2", "--json")
+    assert status == 0, output
+    performance = summary(output)
+    assert performance["measured"] == "board" and performance["queries"] == 400
+    assert performance["throughput_qps"] == pytest.approx(664.01, rel=1e-3)
+    assert "sending net.hbm" in output and board.clean()
+    board.trips()
+    status, output = board.run(*SHORT, "--dumpProfile", "--separateProfileRun")
+    assert status == 0 and "sending" not in output, output
+    assert "Throughput: 398.406 qps" in output and "Node-0-BPU-net_bpu_segment_0" in output
+    assert board.trips() <= 5
+    assert board.clean()
+
+
+def test_an_unknown_host_key_is_refused(board: Sshd) -> None:
+    board.know("")
+    status, output = board.run(*SHORT)
+    assert status == 4 and "Host key verification failed" in output
+    assert "host key is unknown or has changed" in output
+    board.know((board.folder / "stranger.pub").read_text())
+    assert board.run(*SHORT)[0] == 4
+
+
+def test_a_wrong_key_and_a_dead_board(board: Sshd) -> None:
+    board.identify("stranger")
+    status, output = board.run(*SHORT)
+    assert status == 4 and "Permission denied" in output
+    os.killpg(board.process.pid, signal.SIGKILL)
+    status, output = board.run(*SHORT)
+    assert status == 4 and "Connection refused" in output
+
+
+def _until_running(board: Sshd) -> None:
+    for _ in range(200):
+        if board.running() and Path("/tmp/ptqbridge-board.lock").exists():
+            return
+        time.sleep(0.05)
+    raise AssertionError("the run did not start")
+
+
+def test_a_lost_connection(board: Sshd) -> None:
+    board.settings({"HRT_SPEED": "1"})
+    process = board.start(*LONG)
+    _until_running(board)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    for child in children:
+        os.kill(int(child), signal.SIGKILL)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 5, output
+    assert "the connection broke" in output
+    assert board.clean(empty=True)
+
+
+def test_an_interrupted_run(board: Sshd) -> None:
+    board.settings({"HRT_SPEED": "1"})
+    process = board.start(*LONG)
+    _until_running(board)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert board.clean(empty=True)
+
+
+def test_the_program_dies_on_the_board(board: Sshd) -> None:
+    board.settings({"HRT_DIE_AFTER": "200"})
+    status, output = board.run(*SHORT)
+    assert status == 5 and "ended by signal 9 on the board" in output
+    assert board.clean(empty=True)
+
+
+def test_the_board_is_busy(board: Sshd) -> None:
+    board.settings({"HRT_SPEED": "1"})
+    first = board.start(*LONG)
+    _until_running(board)
+    status, output = board.run(*SHORT)
+    assert status == 4 and "another run is using the board" in output
+    assert first.poll() is None
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=60)
+    assert board.clean()
+
+
+def test_the_way_from_model_to_figures(board: Sshd, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trtexec-style command line with build and run, against both doubles, over a real connection."""
+    board._program("hb_compile", f'exec {sys.executable} {root}/tests/doubles/hb_compile "$@"', "tools")
+    monkeypatch.setenv("PTQBRIDGE_HB_COMPILE", str(board.folder / "tools" / "hb_compile"))
+    words = (
+        f"--onnx={root}/examples/mynet/mynet.onnx --saveEngine=static.hbm --useCudaGraph --noDataTransfers "
+        "--useSpinWait --infStreams=8 --maxAuxStreams=8 --builderOptimizationLevel=5 --threads --best --verbose "
+        "--profilingVerbosity=detailed --dumpProfile --dumpLayerInfo --separateProfileRun --avgRuns=100 "
+        "--iterations=1000 --duration=0"
+    )
+    status, output = board.run(*words.split(), command="trtexec")
+    assert status == 0, output
+    assert "Throughput: " in output and "Timing trace has 1000 queries" in output and "&&&& PASSED" in output
+    assert "performance only" in output
+    assert (board.folder / "static.hbm").is_file() and board.clean()
