@@ -105,7 +105,8 @@ def _figures(outcome: Outcome, reports: Reports, log: TrtLog) -> None:
         if outcome.layers is not None:
             log.info(*summary.NO_TIMES_WHEN_PROFILED)
         return
-    log.info(*summary.prolog_lines(performance))
+    if performance.measured != "vendor estimate":  # nothing was run
+        log.info(*summary.prolog_lines(performance))
     if outcome.kept is not None:
         log.info(*summary.average_lines(outcome.kept, reports.average_runs, performance.processor))
     log.info(*summary.summary_lines(performance))

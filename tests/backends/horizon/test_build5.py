@@ -75,7 +75,13 @@ def test_calibrated(make: Make, tmp_path: Path, target: str) -> None:
 
 def test_nothing_is_left_but_product_and_log(make: Make, tmp_path: Path) -> None:
     make(f"--onnx={NET}")
-    assert {path.name for path in tmp_path.iterdir()} == {"bin", "p.bin", "p.hb_mapper.log"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "bin",
+        "p.bin",
+        "p.bin.json",
+        "p.hb_mapper.log",
+        "p_quantized_model.onnx",
+    }
 
 
 @pytest.mark.parametrize("fault", ["quiet", "empty", "none", "status"])
@@ -88,7 +94,13 @@ def test_a_failed_build_leaves_the_last_good_product_alone(
         make(f"--onnx={NET}")
     assert f"log: {tmp_path}/p.hb_mapper.log" in caught.value.hint
     assert (tmp_path / "p.bin").read_text() == "good"
-    assert {path.name for path in tmp_path.iterdir()} == {"bin", "p.bin", "p.hb_mapper.log"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "bin",
+        "p.bin",
+        "p.bin.json",
+        "p.hb_mapper.log",
+        "p_quantized_model.onnx",
+    }
 
 
 def test_obey(make: Make, tmp_path: Path) -> None:

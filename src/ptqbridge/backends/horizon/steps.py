@@ -51,6 +51,18 @@ def _build_command(settings: Settings, context: Context, path: str) -> tuple[str
     return (*tool, *kind, "--fast-perf", "--model", path, "--march", march.name, *shapes)
 
 
+def boardless_steps(settings: Settings, context: Context) -> tuple[Step, ...]:
+    """What is done on this side instead, on Journey 5 and its relatives, when no board was named."""
+    if context.march.journey6 or context.value("board"):
+        return ()
+    steps = [Step("report the compiler's static estimate, from the build or by hbdk-perf")]
+    if settings.switches.get("verify"):
+        steps.append(Step("compare the compiled code on hbdk-sim with the quantized model, bit by bit"))
+    if settings.infer.get("enable_dump"):
+        steps.append(Step("compute the outputs with the quantized model in hb_mapper's own runtime"))
+    return tuple(steps)
+
+
 def board_steps(settings: Settings, context: Context) -> tuple[tuple[Step, ...], tuple[Filled, ...]]:
     """What the board is asked, and what was filled in for it."""
     place = context.value("board") or "the board (none was named)"

@@ -31,8 +31,10 @@ RULES.always("dumpRefit", outcome=refused("a BPU model has no weights that can b
 
 @RULES.rule("dumpOutput", "dumpRawBindingsToFile", "exportOutput")
 def outputs(value: object, context: Context) -> Outcome:
-    """Only infer dumps outputs."""
+    """On a board only infer dumps outputs; Journey 5's tool brings a runtime for this machine."""
     why = "outputs come from an extra infer run of one frame, under the tool's own file names"
+    if not context.march.journey6 and not context.value("board"):
+        why = "without a board they are those of the quantized model, in hb_mapper's own runtime on this machine"
     return carry(APPROXIMATE, why, infer={"enable_dump": True, "dump_format": "bin"} | dequantized(context))
 
 
