@@ -8,11 +8,8 @@ import shutil
 from pathlib import Path
 from typing import NoReturn
 
-from ptqbridge.backends.horizon.marches import MARCHES
 from ptqbridge.errors import ToolchainMissing
-from ptqbridge.plan import Plan, Target
-
-_WAY_OUT = "--dryRun --out=DIR writes its configuration and commands, to be run inside the vendor's container"
+from ptqbridge.plan import Plan
 
 
 def tool_variable(tool: str) -> str:
@@ -26,24 +23,10 @@ def find_tool(tool: str) -> Path | None:
     return Path(found) if found else None
 
 
-def require(target: Target) -> NoReturn:
-    """Raises ToolchainMissing (exit 4): the compiler was not found, or this version cannot drive it yet."""
-    tool = MARCHES[target.name].tool
-    found = find_tool(tool)
-    if found:
-        raise ToolchainMissing(
-            f"{target.name}: {tool} is there ({found}), but this version only explains Horizon builds", hint=_WAY_OUT
-        )
-    variable = tool_variable(tool)
-    named = os.environ.get(variable, "")
-    looked = f"{variable}={named} is no program" if named else f"not on PATH, and {variable} is not set"
-    raise ToolchainMissing(f"{target.name}: {tool} was not found ({looked})", hint=_WAY_OUT)
-
-
 def require_board(plan: Plan) -> NoReturn:
-    """Raises ToolchainMissing (exit 4): this version cannot run anything on a board yet; names the command to type."""
+    """Raises ToolchainMissing (exit 4): no board was named; says how, and what to type on a board by hand."""
     command = next((step.argv for step in plan.steps if step.argv[:1] == ("hrt_model_exec",)), ())
-    hint = f"on the board: {shlex.join(command)}" if command else "hrt_model_exec on the board runs the artifact"
+    by_hand = f"; by hand on the board: {shlex.join(command)}" if command else ""
     raise ToolchainMissing(
-        f"{plan.target.name}: this version lists the board's commands and does not run them", hint=hint
+        f"{plan.target.name}: no board was named to run on", hint=f"--board=ssh://root@HOST or --board=local{by_hand}"
     )
