@@ -55,6 +55,13 @@ def check_files(plan: Plan) -> None:
             raise InputError(f"{option}: {path} does not exist")
 
 
+def refuse_faults(plan: Plan) -> None:
+    """Raise InputError with what a dry run found that would stop the build, one fault per line."""
+    if plan.faults:
+        lines = plan.faults[0] if len(plan.faults) == 1 else "".join(f"\n  {fault}" for fault in plan.faults)
+        raise InputError(f"{plan.target.name}: this build would fail: {lines}")
+
+
 def _plain_path(data: str) -> str:
     """The file behind ``FILE:ARRAY`` and ``FILE.py:FUNCTION``."""
     return data if os.path.exists(data) else data.rpartition(":")[0] or data

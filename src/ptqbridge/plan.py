@@ -96,7 +96,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a backend intends for one target. ``performance_only`` is the reason when accuracy is meaningless."""
+    """What a backend intends for one target. ``performance_only`` is the reason when accuracy is meaningless.
+
+    ``faults`` (of a dry run) is what is known to stop the build: the model, the data, or what does not go together.
+    """
 
     target: Target
     build: BuildSpec
@@ -108,6 +111,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     performance_only: str = ""
+    faults: tuple[str, ...] = ()
 
     @property
     def refused(self) -> tuple[Row, ...]:

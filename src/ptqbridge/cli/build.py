@@ -10,7 +10,16 @@ from ptqbridge.backends import load
 from ptqbridge.cli.helptext import command_help
 from ptqbridge.cli.say import Speaker
 from ptqbridge.errors import OptionError
-from ptqbridge.execute import check_files, make_plan, out_folder, result_record, write_into, write_plan, write_script
+from ptqbridge.execute import (
+    check_files,
+    make_plan,
+    out_folder,
+    refuse_faults,
+    result_record,
+    write_into,
+    write_plan,
+    write_script,
+)
 from ptqbridge.invocation import Invocation, understand
 from ptqbridge.plan import Request
 from ptqbridge.report import mapping
@@ -46,6 +55,7 @@ def _one(invocation: Invocation, request: Request, speaker: Speaker) -> dict[str
             written = sorted({*written, *bundle(plan, folder, say=speaker.line)})
         speaker.print(mapping.text([plan]))
         speaker.line(f"dry run: nothing was run; written: {', '.join(written) or 'nothing (give --out=FOLDER)'}")
+        refuse_faults(plan)
         return result_record(plan, dry_run=True, written=written)
     check_files(plan)
     speaker.mapping(plan)

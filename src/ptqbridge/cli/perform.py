@@ -13,7 +13,16 @@ import ptqbridge
 from ptqbridge.backends import Backend, load
 from ptqbridge.cli.helptext import command_help
 from ptqbridge.errors import PtqbridgeError
-from ptqbridge.execute import check_files, make_plan, out_folder, result_record, write_into, write_plan, write_script
+from ptqbridge.execute import (
+    check_files,
+    make_plan,
+    out_folder,
+    refuse_faults,
+    result_record,
+    write_into,
+    write_plan,
+    write_script,
+)
 from ptqbridge.invocation import Invocation, single_target, understand
 from ptqbridge.measure.echo import device_lines, echo_lines
 from ptqbridge.measure.trtlog import TrtLog
@@ -75,6 +84,7 @@ def _perform(invocation: Invocation, plan: Plan, backend: Backend, log: TrtLog) 
         log.info(f"Script written: {path}")
     if options.value("dryRun"):
         log.info("Dry run: nothing was built or run.")
+        refuse_faults(plan)
         return result_record(plan, dry_run=True)
     with _artifact(plan, backend, log.info) as (path, built):
         if built is not None:

@@ -27,6 +27,12 @@ BRIDGE_ROWS = (
         " (default: what is found, else 3.5).", ("3.0", "3.5"), default="", ours=True),
     Option("horizonYaml", BRIDGE, Path(), "YAML of hb_mapper's or hb_compile's own keys, laid over what the options"
         " give; null takes a key away.", ("overlay.yaml",), default="", ours=True),
+    Option("fixShapes", BRIDGE, Flag(), "Fix dynamic dimensions in a copy of the model, to --shapes or a batch of 1,"
+        " where the target needs it; outputs must stay equal.", ("",), ours=True),
+    Option("convertOpset", BRIDGE, Flag(), "Bring a copy of the model to an ONNX opset and IR version the target takes;"
+        " outputs must stay equal.", ("",), ours=True),
+    Option("checkOperators", BRIDGE, Flag(), "Ask the vendor's checker before the build which operators run on the BPU;"
+        " the answer is remembered.", ("",), ours=True),
     Option("calibData", CALIBRATION, Path(), "Calibration samples: a folder of .npy, .bin or images, an .npz, a list.",
         ("calib",), default="", ours=True),
     Option("calibAlgo", CALIBRATION, Choice(choices=ALGORITHMS),
@@ -78,6 +84,8 @@ BRIDGE_ROWS = (
         default="", ours=True),
     Option("intraOpThreads", INFERENCE, Int(least=0), "Threads inside one query on cpu; 0 shares the cores out evenly.",
         ("0", "1"), default=0, ours=True),
+    Option("verify", INFERENCE, Choice(choices=("sim",)), "Compare the compiled code, run by the compiler's simulator, with"
+        " the quantized model, bit by bit.", ("sim",), default="", ours=True),
     Option("sweepThreads", INFERENCE, Numbers(least=1, most=64), "Numbers of frames in flight to time one after the"
         " other on a board; a table of all comes out.", ("1,2,4,8",), default=(), ours=True),
     Option("sweepCores", INFERENCE, Numbers(least=0, most=3), "BPU cores to time one after the other on a board.",

@@ -10,28 +10,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from ptqbridge.backends.horizon.beside5 import keep
 from ptqbridge.backends.horizon.calibdata5 import write_samples
+from ptqbridge.backends.horizon.checker5 import check_operators, copy_model
 from ptqbridge.backends.horizon.hb_mapper import LOG, Run, run_hb_mapper
 from ptqbridge.backends.horizon.judge import asked_got, judge, wishes
 from ptqbridge.backends.horizon.logs5 import Record
-from ptqbridge.backends.horizon.lookup import NEWEST_IR, NEWEST_OPSET, OLDEST_OPSET
+from ptqbridge.backends.horizon.preflight import CONFIG, UNCALIBRATED, Preflight, configuration, preflight, refuse
 from ptqbridge.backends.horizon.stages5 import Stage
 from ptqbridge.backends.horizon.workspace import Workspace, workspace
-from ptqbridge.data.asked import asked_samples
 from ptqbridge.data.recipe import Recipe
 from ptqbridge.errors import InputError, LimitNotMet, OptionError, ToolchainFailed
 from ptqbridge.files import atomic_path, write_failure
-from ptqbridge.model.load import Model, load_model
 from ptqbridge.plan import Plan
 from ptqbridge.result import AskedGot, BuildResult
 from ptqbridge.toolchains.select import select
 
 if TYPE_CHECKING:
     from ptqbridge.backends import Progress
-
-CONFIG = "hb_mapper.yaml"
-SKIPPING = ("skip", "load")
-"""Calibration types with which no range comes from samples."""
 
 Say = Callable[[str], None]
 
@@ -46,12 +42,16 @@ def build(plan: Plan, *, say: Say, progress: Progress | None = None) -> BuildRes
     argv, product = _command(plan)
     artifact = plan.build.artifact or default_artifact(plan, product)
     log = _log_place(plan, artifact)
-    say(f"loading {plan.build.model.path}")
-    model = _onnx(plan)
-    config = _configuration(plan)
+    say(f"looking at {plan.build.model.path} and what goes with it")
+    check = preflight(plan, values=True)
+    refuse(check)
+    for remark in check.remarks:
+        say(f"pre-flight: {remark}")
+    config = configuration(plan)
     with workspace() as place, select(str(plan.settings.get("place") or "local")) as toolchain:
-        argv = _stage_model(place, plan, model, config, argv, product)
-        data = _stage_data(place, plan, model, config, say)
+        operators = check_operators(plan, check, toolchain, log=log, say=say)
+        argv = _stage_model(place, plan, check, config, argv, product)
+        data = _stage_data(place, plan, check, config, say)
         if config:
             place.write(CONFIG, _dump(config))
         say(f"hb_mapper starts ({toolchain.name}); log: {log}")
@@ -61,16 +61,18 @@ def build(plan: Plan, *, say: Say, progress: Progress | None = None) -> BuildRes
         say(f"writing {artifact}")
         with atomic_path(artifact) as temporary:
             shutil.copyfile(place.job / product, temporary)
-    return BuildResult(
-        target=plan.target.name,
-        artifact=artifact,
-        precision="int8",
-        performance_only=made.performance_only,
-        seconds=time.monotonic() - start,
-        facts=_facts(run, config, data, log),
-        asked_got=made.asked_got,
-        notes=(*made.notes, *_told(run.record)),
-    )
+        result = BuildResult(
+            target=plan.target.name,
+            artifact=artifact,
+            precision="int8",
+            performance_only=made.performance_only,
+            seconds=time.monotonic() - start,
+            facts=_facts(run, config, data, log) | ({"checker": operators} if operators else {}),
+            asked_got=made.asked_got,
+            notes=(*made.notes, *_told(run.record)),
+        )
+        keep(result, place.job / product)
+    return result
 
 
 def default_artifact(plan: Plan, product: str) -> str:
@@ -96,37 +98,6 @@ def _log_place(plan: Plan, artifact: str) -> Path:
     return Path(f"{os.path.splitext(artifact)[0]}.{LOG}")
 
 
-def _onnx(plan: Plan) -> Model:
-    """The model, checked against what hb_mapper takes before it is asked: it needs seconds to say so."""
-    if plan.build.model.format != "onnx":
-        raise OptionError(f"--{plan.build.model.format}: this version builds ONNX models for {plan.target.name}")
-    model = load_model(plan.build.model.path)
-    ir = model.structure.ir_version
-    if not OLDEST_OPSET <= model.opset <= NEWEST_OPSET:
-        wanted = f"{OLDEST_OPSET} to {NEWEST_OPSET}"
-        raise InputError(f"model {model.path} has ONNX opset {model.opset}, and hb_mapper takes {wanted}")
-    if ir > NEWEST_IR:
-        raise InputError(f"model {model.path} has ONNX IR version {ir}, and hb_mapper takes at most {NEWEST_IR}")
-    for spec in model.inputs:
-        given = spec.name in plan.settings.get("shapes", {})
-        if not given and any(isinstance(dim, str) for dim in spec.shape[1:]):
-            raise InputError(
-                f"model {model.path}: input {spec.text()} has dynamic dimensions, and a BPU model has one shape",
-                hint=f"--shapes={spec.name}:... gives it",
-            )
-    return model
-
-
-def _configuration(plan: Plan) -> dict[str, Any]:
-    """The plan's YAML as it was shown; empty for fast-perf."""
-    if CONFIG not in plan.files:
-        return {}
-    import yaml
-
-    config = yaml.safe_load(plan.files[CONFIG])
-    return {section: dict(entries) for section, entries in config.items()}
-
-
 def _dump(config: Mapping[str, Any]) -> str:
     import yaml
 
@@ -134,14 +105,11 @@ def _dump(config: Mapping[str, Any]) -> str:
 
 
 def _stage_model(
-    place: Workspace, plan: Plan, model: Model, config: dict[str, Any], argv: tuple[str, ...], product: str
+    place: Workspace, plan: Plan, check: Preflight, config: dict[str, Any], argv: tuple[str, ...], product: str
 ) -> tuple[str, ...]:
     """Copy the model under a name that no shell can misread, so that paths are the same wherever the tool runs."""
     name = f"{PurePosixPath(product).stem}.onnx"
-    place.copy(model.path, name)
-    home = Path(model.path).resolve().parent
-    for file in model.external_files:
-        place.copy(file, str(file.resolve().relative_to(home)))
+    copy_model(place, check, name)
     if config:
         config["model_parameters"]["onnx_model"] = f"./{name}"
         custom = config.get("custom_op", {})
@@ -152,16 +120,15 @@ def _stage_model(
     return tuple(name if word == original else word for word in argv)
 
 
-def _stage_data(place: Workspace, plan: Plan, model: Model, config: dict[str, Any], say: Say) -> dict[str, Any]:
+def _stage_data(place: Workspace, plan: Plan, check: Preflight, config: dict[str, Any], say: Say) -> dict[str, Any]:
     """The calibration data: ours written anew, a folder that only the YAML names copied as it is."""
-    wanted = plan.build.calibration
+    wanted, samples = plan.build.calibration, check.samples
     method = str(config.get("calibration_parameters", {}).get("calibration_type", "default")) if config else "skip"
-    if method in SKIPPING:
+    if method in UNCALIBRATED:
         return {}
-    if wanted.data:
-        samples = asked_samples(wanted, model.inputs)
+    if samples is not None:
         say(f"writing {len(samples)} calibration samples")
-        facts = write_samples(place, samples, model.inputs, config, Recipe.from_mapping(vars(wanted.preprocess)))
+        facts = write_samples(place, samples, check.model.inputs, config, Recipe.from_mapping(vars(wanted.preprocess)))
         for note in samples.notes:
             say(f"note: {note}")
         return {"data": wanted.data, **facts}
@@ -200,7 +167,7 @@ class _Made:
 
 def _judge(plan: Plan, place: Workspace, run: Run, config: Mapping[str, Any], product: str) -> _Made:
     calibration = config.get("calibration_parameters", {})
-    calibrated = bool(config) and str(calibration.get("calibration_type", "default")) not in SKIPPING
+    calibrated = bool(config) and str(calibration.get("calibration_type", "default")) not in UNCALIBRATED
     made = _Made()
     made.performance_only = plan.performance_only
     for finding in judge(run.record, calibrated=calibrated):

@@ -13,7 +13,7 @@ from ptqbridge.backends.horizon.marches import MARCHES
 from ptqbridge.backends.horizon.overlay import checked, lay_over
 from ptqbridge.backends.horizon.rules import RULES
 from ptqbridge.backends.horizon.settings import Settings, collect, fast_perf_serves
-from ptqbridge.backends.horizon.steps import board_steps, build_steps, script
+from ptqbridge.backends.horizon.steps import board_steps, boardless_steps, build_steps, script
 from ptqbridge.plan import Filled, Plan, Request, Step, Target, map_options
 from ptqbridge.rulebook import Outcome
 from ptqbridge.spec import BuildSpec, Precision, RunSpec
@@ -53,8 +53,8 @@ def plan(request: Request, toolchain: str = "3.5") -> Plan:
         files["run.sh"] = script(steps)
     if request.command != "build" and not request.run.skip:
         board, filled = board_steps(settings, context)
-        steps += board
-        fills += filled
+        steps += boardless_steps(settings, context) + board
+        fills += filled if context.march.journey6 or context.value("board") else ()
         files["board.sh"] = script(board)
         notes += _board_notes(context)
     made_up = MADE_UP if context.builds and not context.calibrated else ""
@@ -73,7 +73,13 @@ def plan(request: Request, toolchain: str = "3.5") -> Plan:
         record,
         made_up,
     )
-    return checked(made, toolchain) if context.overlay and files.get(config_name(context)) else made
+    if context.overlay and files.get(config_name(context)):
+        made = checked(made, toolchain)
+    if request.gave("dryRun") and "run.sh" in files and not context.march.journey6:
+        from ptqbridge.backends.horizon.preflight import noted  # brings onnx
+
+        made = noted(made)
+    return made
 
 
 def _overlay(request: Request) -> Mapping[str, Mapping[str, Any]]:
@@ -123,7 +129,8 @@ def _build_notes(settings: Settings, context: Context) -> list[str]:
     if network and not march.journey6:
         if not OLDEST_OPSET <= network.opset <= NEWEST_OPSET:
             wanted = f"{OLDEST_OPSET} to {NEWEST_OPSET}"
-            notes.append(f"the model has ONNX opset {network.opset}, and hb_mapper takes {wanted}: export it anew")
+            way_out = "a copy is converted" if context.value("convertOpset") else "--convertOpset converts a copy"
+            notes.append(f"the model has ONNX opset {network.opset}, and hb_mapper takes {wanted}: {way_out}")
         if network.ir_version > NEWEST_IR:
             notes.append(f"the model has ONNX IR version {network.ir_version}, and hb_mapper takes at most {NEWEST_IR}")
     return [*notes, *_generation(context)]
@@ -139,7 +146,8 @@ def _generation(context: Context) -> list[str]:
 def _board_notes(context: Context) -> list[str]:
     notes = []
     if not context.value("board"):
-        notes.append("no --board was named: the commands for it are listed, and nothing is timed here")
+        here = "and nothing is timed here" if context.march.journey6 else "and the figures are the compiler's estimate"
+        notes.append(f"no --board was named: the commands for it are listed, {here}")
     artifact = context.request.run.artifact
     if artifact and not artifact.endswith(context.march.suffix):
         notes.append(f"{artifact}: a product for {context.march.name} is a {context.march.suffix} file")

@@ -327,6 +327,9 @@ def toolchain(place: str, context: Context) -> Outcome:
 
 always("board", outcome=refused("this target runs here; boards belong to the Horizon targets"))
 always("toolchainVersion", "horizonYaml", outcome=ignored("they are for the Horizon targets"))
+always("fixShapes", outcome=ignored("ONNX Runtime takes dynamic dimensions"))
+always("convertOpset", outcome=ignored("ONNX Runtime takes the opset and IR version that were loaded"))
+always("checkOperators", outcome=ignored("it is for the Horizon targets"))
 always("calibData", outcome=exact("the samples whose activations give the ranges"))
 always("calibAlgo", outcome=exact("how ranges are chosen from the samples"))
 always("calibSamples", "calibSeed", "skipBroken", outcome=exact("the same on every target"))
@@ -342,4 +345,5 @@ always(
     outcome=exact("how images become input tensors"),
 )
 always("intraOpThreads", outcome=exact("threads inside one query"))
+always("verify", outcome=refused("it is for the compiled code of Journey 5, X5 and X3"))
 always("sweepThreads", "sweepCores", outcome=ignored("it is for boards; --infStreams says it here"))
