@@ -448,6 +448,9 @@ def make(version: str = "8.6.1") -> Any:
         def get_tensor_dtype(self, name: str) -> Any:
             return api.DataType.FLOAT
 
+        def is_shape_inference_io(self, name: str) -> bool:
+            return False
+
         def get_tensor_vectorized_dim(self, name: str) -> int:
             return -1
 

@@ -10,6 +10,7 @@ import ast
 import inspect
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from ptqbridge.backends.tensorrt import aids
+from ptqbridge.backends.tensorrt import aids, measure, profiler
 from ptqbridge.backends.tensorrt import calls as sequence
 from ptqbridge.backends.tensorrt.call import Call, read_call
 from ptqbridge.backends.tensorrt.context import Context
@@ -105,7 +106,8 @@ def class_of(node: ast.expr) -> str | None:
     """The class of what an expression holds; "" for the module itself, None for what is not TensorRT's."""
     if isinstance(node, ast.Name):
         known = CLASSES.get(node.id)
-        return "IOptimizationProfile" if known is None and node.id.startswith("profile") else known
+        numbered = known is None and re.fullmatch(r"profile\d+", node.id)
+        return "IOptimizationProfile" if numbered else known
     if isinstance(node, ast.Call):
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         return MADE_BY.get(name)
@@ -151,6 +153,10 @@ def questions(version: str) -> dict[str, Any]:
             nodes.append(ast.parse(inspect.getsource(function)))
     names = {name for node in nodes for name in names_in(node)} - ASKED_BY_HASATTR
     calls = {call for node in nodes for call in counts_in(node)}
+    for module in (measure, profiler):  # there, a tensor and an error are our own
+        source = ast.parse(inspect.getsource(module))
+        names |= {name for name in names_in(source) if not name.startswith(("ITensor.", "ParserError."))}
+        calls |= set(counts_in(source))
     return {"names": sorted(names), "calls": sorted(call for call in calls if call[0] not in ASKED_BY_HASATTR)}
 
 

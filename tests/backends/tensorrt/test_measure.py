@@ -25,7 +25,7 @@ def measured(
 ) -> Callable[..., Outcome]:
     """Run the stand-in's engine (x, n times 4 floats, to y = 2 x) with these options."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "m.engine").write_bytes(b"ftrt engine")
+    (tmp_path / "m.engine").write_bytes(b"ftrt" + bytes(20) + bytes((8, 6, 1, 6)))
 
     def go(*words: str, version: str = "8.6.1", fail: str = "") -> Outcome:
         api = tensorrt(version)
@@ -117,7 +117,7 @@ def test_layers_skipping_and_loading(measured: Callable[..., Outcome]) -> None:
         (("--shapes=z:1x4",), "", InputError, "no input 'z'"),
         (("--shapes=x:9x4",), "", InputError, "outside the engine's profile"),
         (("--loadInputs=z:f",), "", InputError, "no input 'z'"),
-        ((), "deserialize", InputError, "no engine for this TensorRT and GPU"),
+        ((), "deserialize", InputError, r"cannot be used here (made by TensorRT 8.6.1.6, this is 8.6.1)"),
         ((), "execute", ToolchainFailed, "the query failed"),
     ],
 )
@@ -129,6 +129,21 @@ def test_what_goes_wrong(
     assert says in caught.value.message and "\n" not in caught.value.message
 
 
+def test_the_version_in_the_head_needs_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan_of: PlanOf
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.engine").write_bytes(b"ftrt" + bytes(20) + bytes((10, 13, 3, 9)))
+    said: list[str] = []
+    found = run(plan_of("8.6", "--loadEngine=m.engine", "--getPlanVersionOnly"), "m.engine", say=said.append)
+    assert said == ["Plan was created with TensorRT version 10.13.3.9"] and found.skipped
+
+
+def test_what_is_not_done_yet_is_refused(measured: Callable[..., Outcome]) -> None:
+    with pytest.raises(PtqbridgeError, match="--allocationStrategy: a run on the GPU does not do this yet"):
+        measured("--allocationStrategy=runtime", *SHORT, version="10.13.3")
+
+
 def test_too_little_memory(measured: Callable[..., Outcome], driver: Any) -> None:
     driver.fail["cuMemAlloc_v2"] = 2
     with pytest.raises(ToolchainFailed, match="CUDA_ERROR_OUT_OF_MEMORY") as caught:
@@ -136,12 +151,12 @@ def test_too_little_memory(measured: Callable[..., Outcome], driver: Any) -> Non
     assert "too little free memory" in caught.value.hint
 
 
-@pytest.mark.parametrize(("words", "limit_us"), [((), 400), (("--useCudaGraph", "--noDataTransfers"), 200)])
+@pytest.mark.parametrize(("words", "limit_us"), [((), 600), (("--useCudaGraph", "--noDataTransfers"), 400)])
 def test_host_cost_per_query_stays_small(
     words: tuple[str, ...], limit_us: float, measured: Callable[..., Outcome]
 ) -> None:
-    """With the stand-in's own cost in it, so the limits are loose; benchmarks/ has the real figures."""
-    started = time.perf_counter()
+    """With the stand-in's own cost in it, so the limits are loose; benchmarks/gpu_loop.py has the real figures."""
+    started = time.process_time()
     found = measured("--shapes=x:1x4", "--duration=0", "--warmUp=0", "--iterations=2000", *words)
     assert found.kept is not None and len(found.kept) == 2000
-    assert (time.perf_counter() - started) / 2000 * 1e6 < limit_us
+    assert (time.process_time() - started) / 2000 * 1e6 < limit_us

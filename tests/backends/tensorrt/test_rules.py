@@ -36,7 +36,16 @@ def test_examples_apply_and_are_explained(version: str, alone: bool) -> None:
             assert outcome.because or outcome.verdict is Verdict.EXACT, where
             assert not outcome.because.endswith("."), where
             assert bool(outcome.becomes) is (outcome.verdict in (Verdict.EXACT, Verdict.APPROXIMATE)), where
-            assert set(outcome.emits) <= {"calls", "dla", "edits", "graph", "managed", "expose_dma"}, where
+            assert set(outcome.emits) <= {
+                "calls",
+                "dla",
+                "edits",
+                "graph",
+                "managed",
+                "expose_dma",
+                "head",
+                "times_refit",
+            }, where
             for text in (*outcome.emits.get("calls", ()), *outcome.emits.get("edits", ())):
                 assert text in outcome.becomes, where
 

@@ -15,9 +15,11 @@ from ptqbridge.backends.tensorrt.cuda import CudaError, Device
 from ptqbridge.backends.tensorrt.gpu import OUT_OF_MEMORY, Buffer, Event
 from ptqbridge.backends.tensorrt.gpu_stream import GpuStream, LaunchFailed, Policy
 from ptqbridge.backends.tensorrt.perform import Performer
+from ptqbridge.backends.tensorrt.planfile import plan_version
+from ptqbridge.backends.tensorrt.profiler import layer_profiler
 from ptqbridge.backends.tensorrt.rules.book import quoted
 from ptqbridge.backends.tensorrt.run import require
-from ptqbridge.errors import InputError, ToolchainFailed
+from ptqbridge.errors import InputError, OptionError, ToolchainFailed
 from ptqbridge.measure.loop import ENDLESS_WARNING, LoopPolicy, run_loop
 from ptqbridge.measure.outcome import LayerInfo, Outcome
 from ptqbridge.measure.text import dimensions
@@ -37,12 +39,23 @@ NUMPY = {
 """TensorRT's element types as NumPy holds them; types that NumPy lacks as their bits."""
 PREAMBLE = ("import ", "device = ", "ctypes.", "logger = ", "trt.init", "runtime")
 PER_CONTEXT = ("context.nvtx_verbosity", "context.persistent_cache_limit", "context.set_input_shape")
+UNDONE = {
+    "set_device_memory": "--allocationStrategy",
+    "set_debug_listener": "--saveDebugTensors",
+    "get_tensor_profile_shape": "--dumpOptimizationProfile",
+}
+"""Parts of calls that no run makes yet, and their options."""
 LOADS = 23
 """Loads of --timeDeserialize: two unmeasured, the first, and twenty to average."""
 
 
 def run(plan: Plan, artifact: str, *, say: Say) -> Outcome:
     """Load and run ``artifact``. Raises as ``Performer.perform``, and InputError for inputs that do not fit."""
+    if plan.settings.get("head", False):
+        version = plan_version(artifact)
+        say(f"Plan was created with TensorRT version {version}")
+        return Outcome(artifact, processor="GPU", skipped=True, notes=(f"the engine was made by TensorRT {version}",))
+    refuse_undone(plan)
     require()
     job = _Job(plan, artifact, say)
     try:
@@ -53,6 +66,16 @@ def run(plan: Plan, artifact: str, *, say: Say) -> Outcome:
     except LaunchFailed:
         said = "; ".join(job.performer.names["logger"].errors[-3:])
         raise ToolchainFailed(f"target trt: the query failed: {said or 'TensorRT gave no reason'}") from None
+
+
+def refuse_undone(plan: Plan) -> None:
+    """Refuse what plans show and no run does yet, rather than leave it out. Raises OptionError."""
+    if plan.settings.get("times_refit", False):
+        raise OptionError("--timeRefit: a run on the GPU does not do this yet")
+    for text in plan.settings["calls"]:
+        for part, option in UNDONE.items():
+            if part in text:
+                raise OptionError(f"{option}: a run on the GPU does not do this yet ({text})")
 
 
 @dataclass(frozen=True)
@@ -83,9 +106,8 @@ class _Job:
         try:
             self.performer.perform(load)
         except ToolchainFailed as error:
-            raise InputError(
-                f"--loadEngine: {self.artifact} is no engine for this TensorRT and GPU: {error.message}"
-            ) from error
+            made = f"made by TensorRT {plan_version(self.artifact)}, this is {self.names['trt'].__version__}"
+            raise InputError(f"--loadEngine: {self.artifact} cannot be used here ({made}): {error.message}") from error
         load_s = time.perf_counter() - started
         self.say(f"Engine loaded in {load_s:.6g} sec.")
         found = Outcome(
@@ -100,6 +122,7 @@ class _Job:
         if self.spec.time_load:
             return replace(found, load_times_s=self._loads(load))
         self.performer.perform(text for text in self.calls if text.startswith("engine.weight_streaming"))
+        self._refit()
         wants_layers = self.spec.reports.dump_layers or self.spec.reports.export_layers
         if wants_layers:
             found = replace(found, layer_info=self._layers())
@@ -120,6 +143,16 @@ class _Job:
             times.append(time.perf_counter() - started)
         return tuple(times[2:])
 
+    def _refit(self) -> None:
+        """Weights from another ONNX, and the list of what can be refitted, where that was asked for."""
+        for text in self.calls:
+            if text == "trt.Refitter(engine, logger).get_all()":
+                layers, roles = self.names["trt"].Refitter(self.names["engine"], self.names["logger"]).get_all()
+                for layer, role in zip(layers, roles, strict=True):
+                    self.say(f"{layer} {role}")
+            elif text.startswith(("refitter", "trt.OnnxParserRefitter")):
+                self.performer.perform([text])
+
     def _layers(self) -> LayerInfo:
         self.performer.perform(["inspector = engine.create_engine_inspector()"])
         trt, engine = self.names["trt"], self.names["engine"]
@@ -135,7 +168,7 @@ class _Job:
         if not wants_profile or self.spec.separate_profile_run:
             found = self._timed(found, profiler=None)
         if wants_profile and not found.interrupted:
-            found = self._timed(found, profiler=_profiler(self.names["trt"]))
+            found = self._timed(found, profiler=layer_profiler(self.names["trt"]))
         return found
 
     def _timed(self, found: Outcome, profiler: Any) -> Outcome:
@@ -219,8 +252,15 @@ class _Job:
             context.enqueue_emits_profile = False
         self._check_names(engine, trt)
         tensors = []
+        for text in self.calls:
+            if text.startswith("context.set_optimization_profile_async"):
+                self.names["stream"] = self.device.stream()
+                self.performer.perform([text])
+                self.names["stream"].synchronize()
         for index in range(engine.num_io_tensors):
             name = engine.get_tensor_name(index)
+            if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT and engine.is_shape_inference_io(name):
+                raise InputError(f"input {name!r} holds a shape; engines with such inputs cannot be run here yet")
             shape = tuple(engine.get_tensor_shape(name))
             if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT and -1 in shape:
                 asked = self._shape_of(name, shape)
@@ -335,30 +375,6 @@ def _outputs(tensors: Sequence[Tensor], buffers: dict[str, Buffer]) -> Tensors:
             shape = tuple(int(size) for size in tensor.spec.shape)
             found[tensor.spec.name] = buffers[tensor.spec.name].host.copy().view(tensor.spec.dtype).reshape(shape)
     return found
-
-
-def _profiler(trt: Any) -> Any:
-    """Collects the milliseconds of each layer; what is reported before ``start`` is warm-up and dropped."""
-
-    class Receiver(trt.IProfiler):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.IProfiler.__init__(self)
-            self.times: dict[str, list[float]] = {}
-
-        def report_layer_time(self, name: str, milliseconds: float) -> None:
-            self.times.setdefault(name, []).append(milliseconds)
-
-    class Profiler:
-        def __init__(self) -> None:
-            self.receiver = Receiver()
-
-        def start(self) -> None:
-            self.receiver.times.clear()
-
-        def layers(self) -> list[tuple[str, list[float]]]:
-            return list(self.receiver.times.items())
-
-    return Profiler()
 
 
 @contextmanager

@@ -188,7 +188,7 @@ def time_refit(value: bool, context: Context) -> Outcome:
         return ignored("it acts only with --refit, as in trtexec")
     times, form = (5, "()") if context.generation == "8.6" else (10, "_async(stream)")
     calls = ("refitter = trt.Refitter(engine, logger)", f"refitter.refit_cuda_engine{form}")
-    return call(*calls, because=f"the mean of {times} refits")
+    return exact("; ".join(calls), f"the mean of {times} refits", calls=calls, times_refit=True)
 
 
 @INFERENCE.running("persistentCacheRatio")
@@ -202,7 +202,7 @@ def use_profile(index: int, context: Context) -> Outcome:
     """8.6 trtexec always runs profile 0."""
     if index == 0:
         return exact("optimization profile 0", "the default")
-    return call(f"context.set_optimization_profile_async({index}, stream)")
+    return call(f"context.set_optimization_profile_async({index}, stream.handle)")
 
 
 @INFERENCE.running("allocationStrategy")
