@@ -113,8 +113,9 @@ def parse_model_info(text: str) -> ModelInfo:
             name = title[1]
         elif title := re.fullmatch(r"#+ (.+?)(?: info)? #+", line):
             section = title[1]
-        elif re.fullmatch(r"-+input info : (.+?) -+", line):
-            inputs.append({})
+        elif re.fullmatch(r"-+input info : .+", line):
+            if not re.fullmatch(r".+ end -+", line):
+                inputs.append({})
         elif line.startswith("deleted nodes:"):
             deleted.append(line.partition(":")[2].strip())
         elif not line.startswith("-") and (pair := _PAIR.fullmatch(line)):
