@@ -128,6 +128,27 @@ def test_failures_leave_an_earlier_artifact_alone(
     assert not list((tmp_path / "temporary").iterdir())
 
 
+def test_the_checker_is_asked_first(tool: Path, plan_of: Make, tmp_path: Path) -> None:
+    said: list[str] = []
+    line = f"{MYNET} --saveEngine={tmp_path}/a.hbm --reportCapabilityDLA --useDLACore=0"
+    result = build(plan_of(line, "nash-m", "build"), say=said.append)
+    assert "checker: 9 of 9 nodes on the BPU" in said
+    assert {"node": "/fc/Gemm", "type": "Gemm", "on": "BPU"} in result.facts["checker"]
+
+
+def test_the_log_of_a_passing_artifact_is_kept(
+    tool: Path, plan_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    plan = plan_of(f"--onnx={Path('examples/mynet/mynet.onnx').resolve()}", "nash-m", "trtexec")
+    passing = replace(plan, build=replace(plan.build, artifact=str(tmp_path / "gone" / "artifact")))
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert build(passing, say=lambda text: None).facts["log"] == "mynet-nash-m.hb_compile.log"
+    assert (tmp_path / "mynet-nash-m.hb_compile.log").is_file()
+
+
 def test_the_older_generation_is_written_for(
     tool: Path, plan_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,7 @@ def build(plan: Plan, *, say: Say, progress: Steps | None = None) -> BuildResult
     log = _log_place(plan, artifact)
     with workspace() as place, toolchain:
         staged = stage(plan, model, place, say)
+        checked = _check(plan, place, toolchain, program, log, say)
         say(f"hb_compile starts ({toolchain.name}); log: {log}")
         finished, record = _run(place, staged, toolchain, program, log, Progress(say, progress, staged.samples))
         calibrated = bool(staged.data)
@@ -95,6 +96,7 @@ def build(plan: Plan, *, say: Say, progress: Steps | None = None) -> BuildResult
             **{key: record.to_dict()[key] for key in ("versions", "phases", "nodes", "warnings", "removed")},
             "log": str(log),
             "tool_seconds": round(finished.seconds, 3),
+            **({"checker": checked} if checked else {}),
             **({"calibration": {**staged.data, "samples_used": record.samples}} if staged.data else {}),
         },
         asked_got=rows,
@@ -205,9 +207,30 @@ def _run(
     return finished, record
 
 
+def _check(
+    plan: Plan, place: Workspace, toolchain: Toolchain, program: str, log: Path, say: Say
+) -> list[dict[str, str]]:
+    """The checker's run, when the plan has one: every node with its place. Its products stay in the workspace."""
+    step = next((step for step in plan.steps if step.argv[:1] == (TOOL,) and not step.writes), None)
+    if step is None:
+        return []
+    name = f"{PurePosixPath(_command(plan)[1]).stem}.onnx"
+    words = [name if word == os.path.abspath(plan.build.model.path) else word for word in step.argv[1:]]
+    toolchain.stage(place.root)
+    finished = toolchain.run((program, *words), place.root, cwd=JOB, log=log)
+    if finished.status:
+        raise explain_failure(finished.text, finished.status, tool="hb_compile's checker")
+    nodes = parse_log(finished.text).nodes
+    away = [node.name for node in nodes if node.on == "CPU"]
+    say(f"checker: {len(nodes) - len(away)} of {len(nodes)} nodes on the BPU" + (f"; not: {away[0]}" if away else ""))
+    return [{"node": node.name, "type": node.kind, "on": node.on} for node in nodes]
+
+
 def _log_place(plan: Plan, artifact: str) -> Path:
     if not plan.build.out:
-        return Path(f"{os.path.splitext(artifact)[0]}.{LOG}")
+        kept = any(row.option.startswith("--saveEngine") for row in plan.rows)  # else the artifact is a passing one
+        stem = os.path.splitext(artifact)[0] if kept else f"{Path(plan.build.model.path).stem}-{plan.target.name}"
+        return Path(f"{stem}.{LOG}")
     Bundle(Path(plan.build.out))
     return Path(plan.build.out, LOG)
 
