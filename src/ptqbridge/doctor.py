@@ -16,7 +16,6 @@ CORE = ("click", "jinja2", "numpy", "onnx", "onnxruntime", "pyyaml", "rich")
 OPTIONAL = {
     "pillow": "images as calibration data",
     "tensorrt": "target trt",
-    "pycuda": "running on target trt",
 }
 _HORIZON_TOOLS = {"hb_mapper": "PTQBRIDGE_HB_MAPPER", "hb_compile": "PTQBRIDGE_HB_COMPILE"}
 
@@ -70,7 +69,7 @@ def _cpu(target: str) -> tuple[Need, ...]:
 
 def _trt(target: str) -> tuple[Need, ...]:
     get = 'pip install "ptqbridge[trt]"'
-    return (_gpu(), _package("tensorrt", get), _package("pycuda", get))
+    return (_gpu(), _package("tensorrt", get))
 
 
 def _gpu() -> Need:

@@ -15,7 +15,7 @@ from ptqbridge.options.given import GivenOptions
 from ptqbridge.plan import Plan
 from ptqbridge.report import mapping
 
-_PACKAGES = ("numpy", "onnx", "onnxruntime", "pillow", "tensorrt", "pycuda")
+_PACKAGES = ("numpy", "onnx", "onnxruntime", "pillow", "tensorrt")
 
 
 def plan_record(argv: Sequence[str], options: GivenOptions, plan: Plan) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ptqbridge.backends.tensorrt.plan import EDITED
 from ptqbridge.backends.tensorrt.rules.book import quoted
 from ptqbridge.backends.tensorrt.rules.bridge import OWN_CACHE
 from ptqbridge.backends.tensorrt.run import require
-from ptqbridge.errors import InputError, ToolchainFailed
+from ptqbridge.errors import InputError, ToolchainFailed, ToolchainMissing
 from ptqbridge.files import write_atomic
 from ptqbridge.plan import Plan
 from ptqbridge.result import BuildResult
@@ -40,7 +40,13 @@ def build(plan: Plan, *, say: Say, progress: Progress | None) -> BuildResult:
             prepared = prepare(plan, folder, say=say, progress=progress)
             facts |= prepared.facts
             notes += prepared.notes
-        require()
+        try:
+            require()
+        except ToolchainMissing as error:
+            if not os.listdir(folder):
+                raise
+            hint = f"{folder} holds what a machine with a GPU needs; give --emitScript=build.py for a script too"
+            raise ToolchainMissing(error.message, hint=hint) from None
         performer = Performer(plan.settings["version"], say)
         calls = [placed(text, folder) for text in build_part(plan.settings["calls"])]
         say(f"building with TensorRT ({len(calls)} calls)")

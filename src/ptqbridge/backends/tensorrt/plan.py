@@ -130,6 +130,8 @@ def script_files(request: Request, calls: tuple[str, ...], version: str) -> dict
     needs = [name for name in (EDITED, OWN_CACHE) if any(quoted(name) in text for text in calls)]
     words = [item.written for item in request.asked if item.name != "emitScript"]
     command = f"ptqbridge build {' '.join(words)}"
+    if request.build.out:  # the script stands in that folder, beside what it reads and writes
+        calls = tuple(text.replace(quoted(f"{request.build.out}/")[:-1], '"') for text in calls)
     return {asked[-1]: script(calls, version=__version__, tensorrt=version, command=command, needs=needs)}
 
 
