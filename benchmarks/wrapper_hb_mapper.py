@@ -71,6 +71,9 @@ def main() -> int:
     times: dict[str, list[tuple[float, float]]] = {"hb_mapper": [], "ptqbridge": []}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        # Installed packages are compiled already; a checkout's modules are after the first build.
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
+        env["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
         build = [sys.executable, "-m", "ptqbridge", "build", "--target=bayes", *example(options.model, folder)]
         # The YAML and the samples for the bare tool are those of a build.
         timed([*build, f"--out={folder / 'bundle'}", f"--saveEngine={folder / 'first.bin'}"], folder, env)

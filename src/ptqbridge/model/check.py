@@ -27,8 +27,6 @@ def opset_of(proto: onnx.ModelProto, domain: str = "") -> int:
 
 def check_versions(proto: onnx.ModelProto, path: Path) -> None:
     """Raise InputError when the file's IR version or opset is not known to the installed onnx and ONNX Runtime."""
-    import onnxruntime
-
     opset = opset_of(proto)
     known = onnx.defs.onnx_opset_version()
     if opset > known:
@@ -40,6 +38,8 @@ def check_versions(proto: onnx.ModelProto, path: Path) -> None:
         raise InputError(f"model {path} has opset {opset}; the oldest that is supported is {OLDEST_OPSET}")
     if proto.ir_version <= _SURE_IR and opset <= _SURE_OPSET:
         return
+    import onnxruntime  # only now: most models do not need it asked
+
     top_ir, top_opset = runtime_limits(proto.ir_version, opset)
     for what, found, top in (("IR version", proto.ir_version, top_ir), ("opset", opset, top_opset)):
         if found > top:
