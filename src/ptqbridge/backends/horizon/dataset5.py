@@ -126,7 +126,9 @@ def to_runtime(feed: Feed, array: Array, recipe: Recipe | None, shown: str) -> A
             return np.stack([rgb_to_nv12(picture) for picture in rgb])
         pixels = np.stack([rgb_to_yuv444(picture) for picture in rgb]) if info.kind == "yuv444" else rgb
         pixels = rgb[..., ::-1] if info.kind == "bgr" else pixels
-    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2) if info.layout == "NCHW" else pixels)
+    # Not by input_layout_rt: hb_mapper 1.24.3 keeps the model's own order for rgb, bgr and yuv444 whatever it says.
+    first = feed.channels_first if pixels.shape[-1] == 3 else feed.taken.shape[1] == 1
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2) if first else pixels)
 
 
 def write_outputs(out: str, outputs: Mapping[str, Array]) -> None:

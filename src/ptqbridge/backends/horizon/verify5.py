@@ -88,7 +88,7 @@ def verify(
         (place.job / out).mkdir()
         call(place, toolchain, "hbdk-sim", "-f", code, "-n", part.name, *words, "-o", out)
         for index, feature in enumerate(part.outputs):
-            expected = _tensor(tensors, feature.name)
+            expected = _filled(_tensor(tensors, feature.name), feature)
             found = _simulated(place.job / out, index, feature)
             compared.append(_compare(part.name, feature.name, expected, found))
             say(f"hbdk-sim: {compared[-1].text()}")
@@ -149,10 +149,22 @@ def _inputs(
     for index, feature in enumerate(part.inputs):
         picture = pictures.get(feature.name)
         names.append(f"sim_{number}_{index}.{'bin' if picture is None else 'yuv'}")
-        data = _tensor(tensors, feature.name).astype(feature.dtype) if picture is None else picture
+        data = _filled(_tensor(tensors, feature.name), feature).astype(feature.dtype) if picture is None else picture
         data.tofile(place.job / names[-1])
         sizes.append("" if picture is None else f"{picture.shape[1] * 2 // 3}x{picture.shape[2]}")
     return ["-i", ",".join(names), *(["--yuv-size", ",".join(sizes)] if any(sizes) else [])]
+
+
+def _filled(tensor: Array, feature: Feature) -> Array:
+    """``tensor`` as often as the compiled code takes it: with ``input_batch`` more often than the quantized model."""
+    import math
+
+    import numpy as np
+
+    times, rest = divmod(math.prod(feature.shape), max(tensor.size, 1))
+    if rest or times < 1:
+        raise ToolchainFailed(f"{feature.name}: {feature.shape} was compiled, {tensor.shape} is in the quantized model")
+    return np.concatenate([tensor] * times) if times > 1 else tensor
 
 
 def _tensor(tensors: Mapping[str, Array], name: str) -> Array:
