@@ -112,6 +112,26 @@ def test_single_layers_take_the_type_asked_for(mynet: Path, tmp_path: Path, plan
     assert done.facts["qdq"]["float"] == {"/fc/Gemm": "asked for"}
 
 
+def test_outputs_of_single_layers_are_rounded(mynet: Path, tmp_path: Path, plan_of: PlanOf) -> None:
+    words = ("--precisionConstraints=prefer", "--layerOutputTypes=/fc/Gemm:fp16,/features/features.0/Conv:fp32")
+    model, done = edited(plan_of("11", f"--onnx={mynet}/mynet.onnx", *words), tmp_path)
+    assert [node.op_type for node in model.graph.node][-3:] == ["Gemm", "Cast", "Cast"]
+    assert any("features.0/Conv: output type fp32 follows" in note for note in done.notes)
+    sample = {"input1": np.random.default_rng(1).normal(size=(1, 3, 28, 28)).astype(np.float32)}
+    options = onnxruntime.SessionOptions()
+    # ONNX Runtime 1.16 takes a Cast there and back out again.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found = session.run(None, sample)[0]
+    assert (found == found.astype(np.float16)).all()
+
+
+def test_int8_for_a_layer_without_int8_is_said(mynet: Path, tmp_path: Path, plan_of: PlanOf) -> None:
+    words = ("--fp16", "--precisionConstraints=obey", "--layerPrecisions=/fc/Gemm:int8")
+    _, done = edited(plan_of("11", f"--onnx={mynet}/mynet.onnx", *words), tmp_path)
+    assert "/fc/Gemm: int8 was asked for it, but --int8 was not given" in done.notes
+
+
 def test_types_of_the_ends(mynet: Path, tmp_path: Path, plan_of: PlanOf) -> None:
     words = ("--inputIOFormats=fp16:chw", "--outputIOFormats=fp16:chw")
     model, _ = edited(plan_of("11", f"--onnx={mynet}/mynet.onnx", *words), tmp_path)

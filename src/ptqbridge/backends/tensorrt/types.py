@@ -15,6 +15,7 @@ from ptqbridge.plan import Plan
 from ptqbridge.quantize.fold import inline_constants
 from ptqbridge.quantize.graph import all_names, new_name
 from ptqbridge.quantize.half import OPSETS, QDQ, Half, to_half
+from ptqbridge.quantize.sources import GraphFacts
 from ptqbridge.spec import IOFormat, Precision
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def edit_types(
     inline_constants(model)
     precision = plan.build.precision
     kind = half_kind(precision)
-    layers = _layers(precision, [node.name or node.output[0] for node in model.graph.node])
+    wanted = _matched(precision, precision.layers, [node.name or node.output[0] for node in model.graph.node])
+    layers = {name: words[0] for name, words in wanted.items()}
     asked_half = {name for name, word in layers.items() if word in ("fp16", "bf16")}
     word = kind or next((layers[name] for name in layers if name in asked_half), "")
     if word:
@@ -60,6 +62,11 @@ def edit_types(
         half = to_half(model, word, amax=amax, keep=keep - _quantized(model), only=only)
         model = half.proto
         _account(half, amax is None, done, say)
+    nodes = [node.name or node.output[0] for node in model.graph.node]
+    round_outputs(model, _matched(precision, precision.layer_outputs, nodes), done.notes)
+    if "int8" not in precision.allowed:
+        asked = [name for name, word in layers.items() if word == "int8"]
+        done.notes += [f"{name}: int8 was asked for it, but --int8 was not given" for name in asked]
     _edit_ends(model, "input", plan.build.input_formats, amax or {})
     _edit_ends(model, "output", plan.build.output_formats, amax or {})
     return model
@@ -106,16 +113,44 @@ def _quantized(model: onnx.ModelProto) -> set[str]:
     return {node.name for node in model.graph.node if made.intersection(node.input)}
 
 
-def _layers(precision: Precision, nodes: Sequence[str]) -> dict[str, str]:
-    """The type asked for each node by --layerPrecisions; a name beats a pattern."""
+def _matched(
+    precision: Precision, asked: Mapping[str, tuple[str, ...]], nodes: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """The type words asked for each node; a name beats a pattern, and nothing counts without constraints."""
     if precision.constraints == "none":
         return {}
-    found: dict[str, str] = {}
-    for pattern, words in precision.layers.items():
+    found: dict[str, tuple[str, ...]] = {}
+    for pattern, words in asked.items():
         plain = pattern.replace("[", "[[]").replace("?", "[?]")
-        found.update({name: words[0] for name in nodes if "*" in pattern and fnmatchcase(name, plain)})
-    found.update({name: words[0] for name, words in precision.layers.items() if name in set(nodes)})
+        found.update({name: words for name in nodes if "*" in pattern and fnmatchcase(name, plain)})
+    found.update({name: words for name, words in asked.items() if name in set(nodes)})
     return found
+
+
+def round_outputs(model: onnx.ModelProto, asked: Mapping[str, tuple[str, ...]], notes: list[str]) -> None:
+    """Round outputs of single layers to fp16 or bf16, by a Cast there and back behind the layer.
+
+    An output that is half precision already, and other types, follow from the layers around: the notes say so.
+    """
+    taken = all_names(model)
+    facts = GraphFacts(model)
+    nodes: list[onnx.NodeProto] = []
+    for node in [onnx.NodeProto.FromString(node.SerializeToString()) for node in model.graph.node]:
+        nodes.append(node)
+        words = asked.get(node.name or node.output[0], ())
+        for place, name in enumerate(node.output if words else ()):
+            word = words[place] if len(words) > 1 else words[0]
+            kind = facts.type_of(name)
+            if word not in ("fp16", "bf16") or kind is None or kind.elem_type != IO_TYPES["fp32"]:
+                notes.append(f"{node.name or name}: output type {word} follows from the layers around it")
+                continue
+            raw, small = new_name(f"{name}_raw", taken), new_name(f"{name}_{word}", taken)
+            node.output[place] = raw
+            label = new_name(f"{name}_rounded", taken)
+            nodes.append(onnx.helper.make_node("Cast", [raw], [small], f"{label}_1", to=IO_TYPES[word]))
+            nodes.append(onnx.helper.make_node("Cast", [small], [name], f"{label}_2", to=IO_TYPES["fp32"]))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def _edit_ends(model: onnx.ModelProto, side: str, formats: Sequence[IOFormat], amax: Mapping[str, float]) -> None:
