@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from ptqbridge.backends.tensorrt.prepare import Prepared, prepare, write_edited
 from ptqbridge.errors import InputError
@@ -118,11 +119,8 @@ def test_outputs_of_single_layers_are_rounded(mynet: Path, tmp_path: Path, plan_
     assert [node.op_type for node in model.graph.node][-3:] == ["Gemm", "Cast", "Cast"]
     assert any("features.0/Conv: output type fp32 follows" in note for note in done.notes)
     sample = {"input1": np.random.default_rng(1).normal(size=(1, 3, 28, 28)).astype(np.float32)}
-    options = onnxruntime.SessionOptions()
-    # ONNX Runtime 1.16 takes a Cast there and back out again.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    found = session.run(None, sample)[0]
+    # ONNX Runtime 1.16 takes such a pair of Casts out, so ONNX's own evaluator tells.
+    found = ReferenceEvaluator(model).run(None, sample)[0]
     assert (found == found.astype(np.float16)).all()
 
 
