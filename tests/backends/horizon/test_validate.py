@@ -12,8 +12,11 @@ from typing import Any
 import onnx
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from ptqbridge.backends.horizon import schema5, schema6
 from ptqbridge.backends.horizon.marches import MARCHES
 from ptqbridge.backends.horizon.schema import entries
 from ptqbridge.backends.horizon.validate import Report, read_yaml, validate, validate_file
@@ -231,6 +234,7 @@ BROKEN6: list[tuple[str, dict[str, Any], str]] = [
     ("value", {M + "march": "nash-p", K + "max_l2m_size": 25165825}, K + "max_l2m_size"),
     ("input source", {K + "input_source": {"x": "ddr"}}, K + "input_source.x"),
     ("value", {K + "input_source": "pyramid"}, K + "input_source"),
+    ("optimization", {C + "optimization": "set_all"}, C + "optimization"),
     ("value", {M + "remove_node_type": "Quantize;Conv"}, M + "remove_node_type"),
     ("optimize level", {K + "optimize_level": "O3"}, K + "optimize_level"),
     ("boolean", {K + "debug": "True"}, K + "debug"),
@@ -385,3 +389,22 @@ def test_published_configurations(cases: Path) -> None:
         kinds = {finding.rule for finding in report.findings}
         assert kinds <= {"model", "calibration folders", "deprecated", "unknown operator", "calibration"}, path.name
     assert os.path.isdir(cases)
+
+
+_SCALARS = st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | st.text(max_size=6) | st.dates()
+_ANYTHING = st.recursive(
+    _SCALARS | st.sampled_from(["nv12", "1x3x8x8", ";;", "None", "kl", "a;b", "rgb"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_SCALARS, inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.sampled_from([JOURNEY5, JOURNEY6]), st.data())
+def test_nothing_that_yaml_can_hold_breaks_it(models: Path, base: dict[str, Any], data: st.DataObject) -> None:
+    table = schema6.table() if base is JOURNEY6 else schema5.table()
+    paths = [f"{section}.{key}" for section, keys in table.items() for key in keys] + list(table) + ["what"]
+    changes = data.draw(st.dictionaries(st.sampled_from(paths), _ANYTHING, min_size=1, max_size=3))
+    sections = {path.partition(".")[0] for path in changes if "." in path}
+    changes = {path: value for path, value in changes.items() if "." in path or path not in sections}
+    for finding in validate(changed(base, changes), str(models)).findings:
+        assert finding.text() and finding.to_dict()

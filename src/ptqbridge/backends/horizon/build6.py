@@ -14,7 +14,7 @@ from typing import Any
 from ptqbridge.backends.horizon.errors6 import explain_failure
 from ptqbridge.backends.horizon.judge6 import asked_got, judge
 from ptqbridge.backends.horizon.logs6 import Progress, Record, parse_log
-from ptqbridge.backends.horizon.run import find_tool, tool_variable
+from ptqbridge.backends.horizon.run import find_tool, require_board, tool_variable
 from ptqbridge.backends.horizon.workspace import JOB, TEMPORARY, Workspace, workspace
 from ptqbridge.data.asked import asked_samples
 from ptqbridge.data.writers import write_npy
@@ -67,6 +67,8 @@ def build(plan: Plan, *, say: Say, progress: Steps | None = None) -> BuildResult
     program = _program(toolchain)
     if not program:
         _leave_bundle(plan, model, say)
+    if any(step.argv[:1] == ("hrt_model_exec",) for step in plan.steps) and not plan.settings.get("at"):
+        require_board(plan)  # before the build, which may take an hour, not after it
     artifact = plan.build.artifact or os.path.join(plan.build.out, os.path.basename(_command(plan)[1]))
     log = _log_place(plan, artifact)
     with workspace() as place, toolchain:

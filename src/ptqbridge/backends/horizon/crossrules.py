@@ -9,8 +9,8 @@ import os
 import re
 from collections.abc import Callable, Iterator
 
+from ptqbridge.backends.horizon import schema5, schema6
 from ptqbridge.backends.horizon.schema import TRAIN_TO_RUNTIME, dims, floats
-from ptqbridge.backends.horizon.schema5 import OPTIMIZATION, OPTIMIZATION_PATTERN
 from ptqbridge.backends.horizon.view import ERROR, WARNING, Finding, View
 
 Rule = Callable[[View], Iterator[Finding]]
@@ -282,14 +282,21 @@ def methods(view: View) -> Iterator[Finding]:
     least = 0.5 if view.journey6 else 0.995
     if isinstance(share, (int, float)) and 0 < share < least:
         yield Finding(f"{CAL}.max_percentile", share, f"works as {least:g}", "max_percentile", WARNING)
-    if view.journey6:
-        return
+    yield from _optimization(view)
+
+
+def _optimization(view: View) -> Iterator[Finding]:
     key = f"{CAL}.optimization"
-    for word in re.split(r"[;,]", str(view.get(key) or "")):
-        word = word.strip()
-        if word and word not in OPTIMIZATION and not re.fullmatch(OPTIMIZATION_PATTERN, word):
-            expected = f"expected {', '.join(OPTIMIZATION)} or set_<OpType>_input_int8 and the like"
-            yield Finding(key, word, expected, "optimization")
+    words = (word.strip() for word in re.split(r"[;,]", str(view.get(key) or "")))
+    for word in filter(None, words):
+        of_journey5 = word in schema5.OPTIMIZATION or bool(re.fullmatch(schema5.OPTIMIZATION_PATTERN, word))
+        if view.journey6 and of_journey5 and word not in schema6.OPTIMIZATION:
+            expected = "is a word of hb_mapper that no document of hb_compile lists; quant_config says the same"
+            yield Finding(key, word, expected, "optimization", WARNING)
+        elif not of_journey5:
+            known = ", ".join(schema6.OPTIMIZATION if view.journey6 else schema5.OPTIMIZATION)
+            more = "" if view.journey6 else " or set_<OpType>_input_int8 and the like"
+            yield Finding(key, word, f"expected {known}{more}", "optimization")
         elif "int16" in word and "int16" not in view.march.types:
             yield Finding(key, word, f"expected int8 only: {view.march.name} has no int16", "optimization")
 
@@ -335,7 +342,7 @@ def sources(view: View) -> Iterator[Finding]:
     if not isinstance(given, dict):
         return
     for name, word in given.items():
-        if word not in _SOURCES:
+        if not isinstance(word, str) or word not in _SOURCES:
             yield Finding(f"{key}.{name}", word, f"expected one of {', '.join(_SOURCES)}", "input source")
             continue
         if view.names and name not in view.names:

@@ -79,8 +79,9 @@ def _node(view: View, key: str, node: str, wanted: Any) -> Iterator[Finding]:
             if value not in ("BPU", "CPU"):
                 yield Finding(f"{where}.ON", value, "expected BPU or CPU", "node_info")
         elif name == "OutputType" or re.fullmatch(r"InputType\d*", str(name)):
-            if value not in view.march.types:
-                expected = f"expected {' or '.join(view.march.types)} on {view.march.name}"
+            able = (*view.march.types, "float32") if view.journey6 else view.march.types
+            if value not in able:
+                expected = f"expected {' or '.join(able)} on {view.march.name}"
                 yield Finding(f"{where}.{name}", value, expected, "node_info")
         else:
             yield Finding(where, name, "expected the keys ON, InputType, InputType0.., OutputType", "node_info")

@@ -28,5 +28,6 @@ def require_board(plan: Plan) -> NoReturn:
     command = next((step.argv for step in plan.steps if step.argv[:1] == ("hrt_model_exec",)), ())
     by_hand = f"; by hand on the board: {shlex.join(command)}" if command else ""
     raise ToolchainMissing(
-        f"{plan.target.name}: no board was named to run on", hint=f"--board=ssh://root@HOST or --board=local{by_hand}"
+        f"{plan.target.name}: no board was named to run on",
+        hint=f"--board=ssh://root@HOST or --board=local; --skipInference only builds{by_hand}",
     )

@@ -91,7 +91,7 @@ def table() -> Table:
             "ability_entry": Key("text"),
         },
         "custom_op": {
-            "custom_op_method": Key("text", ("register",)),
+            "custom_op_method": Key("text", ("register", "")),
             "op_register_files": Key("list"),
             "custom_op_dir": Key("text"),
         },

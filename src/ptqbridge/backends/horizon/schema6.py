@@ -80,7 +80,7 @@ def table(generation: str = "3.5") -> Table:
             "max_percentile": Key("number", low=0, high=1),
             "run_on_cpu": Key("list"),
             "run_on_bpu": Key("list"),
-            "optimization": Key("list", OPTIMIZATION),
+            "optimization": Key("list"),
             "cal_data_type": Key("list", deprecated="calibration data are .npy files, which know their type"),
             "preprocess_on": Key("bool", deprecated=_DEAD),
         },
@@ -102,7 +102,7 @@ def table(generation: str = "3.5") -> Table:
             "hbdk3_compatible_mode": Key("bool", deprecated=_DEAD),
         },
         "custom_op": {
-            "custom_op_method": Key("text", ("register",)),
+            "custom_op_method": Key("text", ("register", "")),
             "op_register_files": Key("list"),
             "custom_op_dir": Key("text"),
         },
