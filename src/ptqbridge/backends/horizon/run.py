@@ -27,7 +27,5 @@ def require_board(plan: Plan) -> NoReturn:
     """Raises ToolchainMissing (exit 4): no board was named; says how, and what to type on a board by hand."""
     command = next((step.argv for step in plan.steps if step.argv[:1] == ("hrt_model_exec",)), ())
     by_hand = f"; by hand on the board: {shlex.join(command)}" if command else ""
-    raise ToolchainMissing(
-        f"{plan.target.name}: no board was named to run on",
-        hint=f"--board=ssh://root@HOST or --board=local; --skipInference only builds{by_hand}",
-    )
+    way = f"--board=ssh://root@HOST or --board=local; --skipInference only builds{by_hand}"
+    raise ToolchainMissing(f"{plan.target.name}: no board was named to run on", hint=way)
