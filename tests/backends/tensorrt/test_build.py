@@ -106,6 +106,18 @@ def test_ranges_of_a_cache_reach_every_version(
     assert scales["x_scale"].tobytes() == np.uint32(0x3C010A14).tobytes()
 
 
+def test_int8_ends_take_their_ranges_from_the_cache(model: Path, plan_of: PlanOf, tensorrt: Callable[..., Any]) -> None:
+    api = tensorrt("8.6.1")
+    (model / "c.cache").write_text(CACHE)
+    ends = ("--inputIOFormats=int8:chw", "--outputIOFormats=int8:chw")
+    built(plan_of("8.6.1", "--onnx=m.onnx", "--int8", "--calib=c.cache", *ends, "--saveEngine=e.engine"))
+    ranges = {call[1]: call[3] for call in api.CALLS if call[0] == "ITensor.set_dynamic_range"}
+    assert ranges == {"x": 127 * float(np.uint32(0x3C010A14).view(np.float32)), "y": 127 * 2.0**-5}
+    (model / "c.cache").write_text(CACHE.replace("y:", "z:"))
+    with pytest.raises(InputError, match="holds no scale of the INT8 tensor y"):
+        built(plan_of("8.6.1", "--onnx=m.onnx", "--int8", "--calib=c.cache", *ends, "--saveEngine=e.engine"))
+
+
 FAILURES = [
     ("builder", ToolchainFailed, "CUDA initialization failure"),
     ("parse", InputError, "node conv3 (Conv): no importer registered for op 0; node conv3 (Conv): no importer"),
