@@ -18,6 +18,7 @@ from onnx import numpy_helper, parser
 
 from ptqbridge.errors import InputError, OptionError
 from ptqbridge.quantize.calibrate import ALGORITHMS, calibrate
+from ptqbridge.quantize.methods import SEARCHES
 from ptqbridge.quantize.ranges import Ranges, TensorRange
 from ptqbridge.quantize.thresholds import percentile_index
 
@@ -136,7 +137,7 @@ def test_workers_and_batches_do_not_matter(proto: onnx.ModelProto, algorithm: st
     assert len(texts) == 1
     batched = [{"x": np.concatenate([s["x"] for s in samples[i : i + 4]])} for i in (0, 4, 8)]
     once = calibrate(proto, TENSORS, samples, algorithm=algorithm).tensors
-    if algorithm != "kl":  # its first batch is counted in samples
+    if algorithm not in ("kl", *SEARCHES):  # their first batch is counted in samples
         for name, found in calibrate(proto, TENSORS, batched, algorithm=algorithm).tensors.items():
             assert found.max == pytest.approx(once[name].max, rel=1e-5)
 
@@ -210,7 +211,7 @@ def test_degenerate_tensors(algorithm: str) -> None:
     sample = {"x": np.arange(4, dtype=np.float32).reshape(1, 4), "one": np.ones(1, np.float32), "i": np.array([1])}
     tensors = ["zero", "same", "low", "one", "i"]
     ranges = calibrate(proto, tensors, [sample, sample], algorithm=algorithm, percentile=100)
-    assert {r.method for r in ranges.tensors.values()} == {algorithm}
+    assert {r.method for r in ranges.tensors.values()} == {"percentile" if algorithm in SEARCHES else algorithm}
     expected = {"zero": (0.0, 0.0), "same": (1.0, 1.0), "low": (-1.0, -1.0), "one": (1.0, 1.0)}
     assert list(ranges.tensors) == list(expected)
     for name, found in ranges.tensors.items():
@@ -306,3 +307,11 @@ def test_thresholds_are_those_of_hb_mapper(theirs: str, ours: dict[str, Any], to
     assert expected
     for name, threshold in expected.items():
         assert ranges.tensors[sources[name]].amax == pytest.approx(threshold, rel=tolerance)
+
+
+@pytest.mark.parametrize("method", SEARCHES)
+def test_searches_choose_what_hb_mapper_chose(method: str) -> None:
+    model, samples, methods = hb_mapper_case()
+    ranges = calibrate(model, list(methods[method]), samples, scheme="horizon", algorithm=method)
+    for name, threshold in methods[method].items():
+        assert ranges.tensors[name].amax == pytest.approx(threshold, rel=1e-4)

@@ -18,11 +18,14 @@ from ptqbridge.errors import InputError, OptionError
 from ptqbridge.quantize.checkpoint import Checkpoint, Progress
 from ptqbridge.quantize.collect import Findings, collect, default_workers, open_session
 from ptqbridge.quantize.histogram import Scratch
+from ptqbridge.quantize.horizon import concatenated_only
 from ptqbridge.quantize.memory import Estimate, estimate, groups_within
 from ptqbridge.quantize.methods import (
     ALGORITHMS,
     HISTOGRAM_THRESHOLDS,
     KL_BATCH,
+    SEARCHES,
+    Candidates,
     HistogramSearch,
     HorizonKl,
     Max,
@@ -31,7 +34,8 @@ from ptqbridge.quantize.methods import (
 )
 from ptqbridge.quantize.observe import EMPTY, Observation, observe
 from ptqbridge.quantize.ranges import Ranges, TensorRange
-from ptqbridge.quantize.sources import GraphFacts
+from ptqbridge.quantize.search import JUDGED, JUDGED_ELSE, Choice, Judge, choose_default, choose_mix
+from ptqbridge.quantize.sources import KEEPS_RANGE, MOVES, GraphFacts
 from ptqbridge.quantize.thresholds import legacy_threshold
 
 __all__ = ["ALGORITHMS", "Samples", "calibrate", "memory_estimate"]
@@ -76,12 +80,14 @@ def calibrate(
     ``bins`` bins (a power of two) over ``[0, R)``, R the power of two above the largest magnitude, loses the least
     information, ``mse`` where rounding and clipping err least. ``kl`` is hb_mapper's; it alone depends on the order of
     samples, since the first 8 set its bins. ``legacy`` is ``percentile`` when ``regression_cutoff`` (0..1) is 1, and a
-    regression over the histogram else. The formulas are in ``thresholds``. A range clipped at t is
-    ``[max(min, -t), min(max, t)]``.
+    regression over the histogram else. ``default`` and ``mix`` choose among percentile 99.995, max and kl by what they
+    do to the outputs (see ``search``); ``details`` then hold candidates, scores and winner. The formulas are in
+    ``thresholds``. A range clipped at t is ``[max(min, -t), min(max, t)]``.
 
-    A tensor that only rearranges another one's elements shares its range; tensors that hold no floats are named in
-    ``details["left_out"]``. ``progress`` is called, from worker threads, with the number of samples done (when they
-    must be seen several times, with that fraction of all of them).
+    A tensor that only rearranges another one's elements shares its range (``scheme="horizon"``: also one behind a
+    MaxPool that of its input, one read by a Concat alone that of its output, as in hb_mapper); tensors that hold no
+    floats are named in ``details["left_out"]``. ``progress`` is called, from worker threads, with the number of samples
+    done (when they must be seen several times, with that fraction of all of them).
 
     Memory: the model, one sample's observed tensors per worker, and per tensor either nothing, a histogram, or the
     values above the percentile; none of it but the last grows with the number of samples. With ``memory_cap`` (bytes)
@@ -97,13 +103,15 @@ def calibrate(
     _check_options(algorithm, percentile, bins, regression_cutoff, workers)
     crew = workers or default_workers()
     effective = max(percentile, HORIZON_LEAST_PERCENTILE) if scheme == "horizon" else percentile
-    facts = GraphFacts(proto, _first_shapes(samples) if memory_cap is not None else None)
+    moves = KEEPS_RANGE if scheme == "horizon" else MOVES
+    facts = GraphFacts(proto, _first_shapes(samples) if memory_cap is not None else None, moves)
     session = None
-    if algorithm == "kl":
+    if algorithm == "kl" or algorithm in SEARCHES:
         first = observe(proto, tensors, values=memory_cap is None, facts=facts)
         session = open_session(first) if memory_cap is None else None
         seen = collect(first, islice(samples, KL_BATCH), workers=crew, session=session)
-        method: Method = HorizonKl({name: extremes.amax for name, extremes in seen.extremes.items()})
+        peaks = {name: extremes.amax for name, extremes in seen.extremes.items()}
+        method: Method = HorizonKl(peaks) if algorithm == "kl" else Candidates(algorithm, peaks, len(samples))
     elif algorithm == "percentile":
         method = Percentile(algorithm, effective, len(samples))
     elif algorithm == "legacy" and regression_cutoff == 1.0:
@@ -132,9 +140,19 @@ def calibrate(
     if file is not None:
         file.remove()
     details: dict[str, object] = dict(method.details)
+    if isinstance(method, Candidates):
+        chosen = _search(method, proto, observation, found, samples, scheme)
+        found_ranges = chosen.tensors
+        details |= chosen.details
+    else:
+        found_ranges = _all_ranges(observation, found)
     if algorithm == "percentile" and effective != percentile:
         details["percentile_asked"] = percentile
     shared = {name: source for name, source in observation.sources.items() if name != source}
+    if scheme == "horizon":
+        for name, output in concatenated_only(proto).items():
+            if name in found_ranges and output in found_ranges:
+                found_ranges[name], shared[name] = found_ranges[output], output
     if shared:
         details["shared"] = shared
     if observation.left_out:
@@ -146,9 +164,27 @@ def calibrate(
         data_fingerprint=data_fingerprint,
         model_fingerprint=model_fingerprint,
         versions=_versions(),
-        tensors=MappingProxyType(_all_ranges(observation, found)),
+        tensors=MappingProxyType(found_ranges),
         details=MappingProxyType(details),
     )
+
+
+def _search(
+    method: Candidates,
+    proto: onnx.ModelProto,
+    observation: Observation,
+    found: Mapping[str, TensorRange],
+    samples: Samples,
+    scheme: str,
+) -> Choice:
+    """The best of the candidates' ranges, judged on the first samples."""
+    candidates = {}
+    for name in method.NAMES:
+        own = {key.partition(":")[2]: value for key, value in found.items() if key.partition(":")[0] == name}
+        candidates[name] = _all_ranges(observation, own)
+    judged: list[Any] = list(islice(samples, JUDGED.get(scheme, JUDGED_ELSE)))
+    judge = Judge(proto, scheme, [getattr(sample, "arrays", sample) for sample in judged])
+    return (choose_default if method.name == "default" else choose_mix)(judge, candidates)
 
 
 def memory_estimate(
@@ -189,7 +225,8 @@ def _passes(
             raise InputError("calibration: expected at least one sample, found none")
         if method.wants_another_pass(findings):
             findings = run()
-        state.finished.update({name: method.range_of(name, findings) for name in findings.extremes})
+        for name in findings.extremes:
+            state.finished.update(method.ranges_of(name, findings))
         count, state.findings = findings.samples, Findings()
     return count, state.finished
 

@@ -108,12 +108,12 @@ def collect(
 ) -> Findings:
     """Run every sample once and return what was seen.
 
-    ``workers`` threads share one session, each running one sample at a time on one thread of its own: on few cores
-    that is faster than splitting the operators, and only one sample per worker is ever held. ``new_collector`` makes
-    what keeps a tensor's values; without it only extremes are kept. ``session`` is ``open_session(observation)``, should
-    it be open already. ``progress`` is called with the number of samples
-    done. ``start`` is what an earlier call saw of the first samples, which are skipped then; ``save`` is given
-    everything seen so far after each ``every`` samples, when no worker is busy.
+    ``workers`` threads share one session, each running one sample at a time on one thread of its own: on few cores that
+    is faster than splitting the operators, and only one sample per worker is ever held. ``new_collector`` makes what
+    keeps a tensor's values; without it only extremes are kept. ``session`` is ``open_session(observation)``, should it
+    be open already. ``progress`` is called with the number of samples done. ``start`` is what an earlier call saw of
+    the first samples, which are skipped then; ``save`` is given everything seen so far after each ``every`` samples,
+    when no worker is busy.
 
     Raises ``InputError`` naming sample and tensor for NaN or infinity, and for a sample the model cannot take. Of
     several bad samples the first is named, whatever the number of workers.

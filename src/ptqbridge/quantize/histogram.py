@@ -261,3 +261,32 @@ class Tail:
             self._floor = np.float32(kept.min())
         self._kept = [kept]
         self._pending = kept.size
+
+
+class Both:
+    """Two collectors fed as one."""
+
+    def __init__(self, first: Tail, second: SteppedHistogram) -> None:
+        self.first, self.second = first, second
+
+    def add(self, values: Values, low: float, high: float) -> None:
+        """See ``Collector``."""
+        self.first.add(values, low, high)
+        self.second.add(values, low, high)
+
+    def merge(self, other: Both) -> None:
+        """Merge each with its like."""
+        self.first.merge(other.first)
+        self.second.merge(other.second)
+
+    def state(self) -> tuple[npt.NDArray[np.uint8], list[int]]:
+        """The bytes of both, and the number of the first's."""
+        (values, numbers), (counts, _) = self.first.state(), self.second.state()
+        start = np.frombuffer(values.tobytes(), np.uint8)
+        return np.concatenate((start, np.frombuffer(counts.tobytes(), np.uint8))), [start.size, *numbers]
+
+    def restore(self, array: npt.NDArray[np.uint8], numbers: list[int]) -> None:
+        """See ``Collector``."""
+        split, *rest = numbers
+        self.first.restore(np.frombuffer(array[:split].tobytes(), np.float32).copy(), rest)
+        self.second.restore(np.frombuffer(array[split:].tobytes(), np.int64).copy(), [])

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ptqbridge.quantize.collect import Extremes, Findings
-from ptqbridge.quantize.histogram import Collector, Histogram, Scratch, SteppedHistogram, Tail
+from ptqbridge.quantize.histogram import Both, Collector, Histogram, Scratch, SteppedHistogram, Tail
 from ptqbridge.quantize.ranges import TensorRange
 from ptqbridge.quantize.thresholds import (
     entropy2_threshold,
@@ -28,7 +28,10 @@ HISTOGRAM_THRESHOLDS: Mapping[str, Threshold] = {
     "mse": mse_threshold,
 }
 
-ALGORITHMS = ("max", "minmax", "percentile", *HISTOGRAM_THRESHOLDS, "legacy", "kl")
+SEARCHES = ("default", "mix")
+"""Algorithms that choose among the ranges of others; see ``search``."""
+
+ALGORITHMS = ("max", "minmax", "percentile", *HISTOGRAM_THRESHOLDS, "legacy", "kl", *SEARCHES)
 """Names of the algorithms. ``minmax`` finds what ``max`` finds; an asymmetric scheme is free to use both ends."""
 
 KL_BATCH = 8
@@ -55,10 +58,23 @@ class Method(Protocol):
         """Whether the samples must be seen again, with new collectors, for an exact answer."""
 
     def range_of(self, tensor: str, findings: Findings) -> TensorRange:
-        """The range of ``tensor`` after everything was seen."""
+        """The range of ``tensor`` after everything was seen; in a search, that of its first candidate."""
+
+    def ranges_of(self, tensor: str, findings: Findings) -> dict[str, TensorRange]:
+        """The range of ``tensor`` under its name; in a search, that of each candidate under ``CANDIDATE:NAME``."""
 
 
-class Max:
+class _One:
+    """A method with one answer."""
+
+    def range_of(self, tensor: str, findings: Findings) -> TensorRange:
+        raise NotImplementedError
+
+    def ranges_of(self, tensor: str, findings: Findings) -> dict[str, TensorRange]:
+        return {tensor: self.range_of(tensor, findings)}
+
+
+class Max(_One):
     """All values."""
 
     sees_values = False
@@ -78,7 +94,7 @@ class Max:
         return TensorRange(extremes.low, extremes.high, self.name)
 
 
-class Percentile:
+class Percentile(_One):
     """Clips at a quantile of the magnitudes, found exactly from the largest of them."""
 
     sees_values = True
@@ -103,7 +119,7 @@ class Percentile:
         return clipped(findings.extremes[tensor], threshold, self.name)
 
 
-class HistogramSearch:
+class HistogramSearch(_One):
     """Clips where ``threshold``, given a histogram's counts, bin width and largest magnitude, says."""
 
     sees_values = True
@@ -126,7 +142,7 @@ class HistogramSearch:
         return clipped(extremes, threshold, self.name)
 
 
-class HorizonKl:
+class HorizonKl(_One):
     """Clips where hb_mapper's ``kl`` does. ``peaks`` are the largest magnitudes of its first batch, per tensor."""
 
     name = "kl"
@@ -145,6 +161,44 @@ class HorizonKl:
     def range_of(self, tensor: str, findings: Findings) -> TensorRange:
         extremes, histogram = findings.extremes[tensor], findings.collectors[tensor]
         return clipped(extremes, horizon_kl_threshold(histogram.counts, histogram.width, extremes.amax), self.name)
+
+
+class Candidates:
+    """What ``default`` and ``mix`` choose from, in hb_mapper's order: its percentile, max, and its kl, in one pass."""
+
+    sees_values = True
+    NAMES = ("percentile", "max", "kl")
+    PERCENT = 99.995
+
+    def __init__(self, name: str, peaks: Mapping[str, float], samples: int) -> None:
+        self.name = name
+        self._percentile = Percentile("percentile", self.PERCENT, samples)
+        self._max = Max("max")
+        self._kl = HorizonKl(peaks)
+        self.details: dict[str, object] = {**self._kl.details, **self._percentile.details}
+
+    def collector(self, tensor: str, size: int, scratch: Scratch) -> Both:
+        return Both(self._percentile.collector(tensor, size, scratch), self._kl.collector(tensor, size, scratch))
+
+    def wants_another_pass(self, findings: Findings) -> bool:
+        return self._percentile.wants_another_pass(_part(findings, "first"))
+
+    def range_of(self, tensor: str, findings: Findings) -> TensorRange:
+        return self._percentile.range_of(tensor, _part(findings, "first", tensor))
+
+    def ranges_of(self, tensor: str, findings: Findings) -> dict[str, TensorRange]:
+        return {
+            f"percentile:{tensor}": self.range_of(tensor, findings),
+            f"max:{tensor}": self._max.range_of(tensor, findings),
+            f"kl:{tensor}": self._kl.range_of(tensor, _part(findings, "second", tensor)),
+        }
+
+
+def _part(findings: Findings, part: str, tensor: str | None = None) -> Findings:
+    """``findings`` as if only one of each two collectors had been there; of one tensor when it is named."""
+    names = findings.collectors if tensor is None else [tensor]
+    collectors = {name: getattr(findings.collectors[name], part) for name in names}
+    return Findings(findings.extremes, collectors, findings.samples)
 
 
 def clipped(extremes: Extremes, threshold: float, method: str) -> TensorRange:

@@ -14,6 +14,9 @@ MOVES = frozenset(
 )
 """Operators whose first output holds exactly the elements of their first input, each once, in another order."""
 
+KEEPS_RANGE = MOVES | {"MaxPool"}
+"""With these, hb_mapper gives the output the threshold of the input."""
+
 _SMALL = 1024
 """Constants up to this many elements can carry shapes; larger ones are weights, which type inference does not need."""
 
@@ -60,8 +63,13 @@ class TensorType:
 class GraphFacts:
     """Answers about the tensors of the main graph of ``proto`` (which is read, never changed)."""
 
-    def __init__(self, proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> None:
-        """``shapes`` of graph inputs, where the caller knows more than the model says."""
+    def __init__(
+        self,
+        proto: onnx.ModelProto,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        moves: frozenset[str] = MOVES,
+    ) -> None:
+        """``shapes`` of graph inputs, where the caller knows more than the model says. ``moves``: see ``source``."""
         graph = proto.graph
         self.initializers: Mapping[str, TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
         self.inputs = tuple(value.name for value in graph.input if value.name not in self.initializers)
@@ -69,6 +77,7 @@ class GraphFacts:
         self.producers = {name: node for node in graph.node for name in node.output if name}
         self._proto = proto
         self._shapes = shapes or {}
+        self._moves = moves
         self._types: dict[str, TensorType] | None = None
         self._signs: dict[str, bool] = {}
 
@@ -76,8 +85,8 @@ class GraphFacts:
         return name in self.producers or name in self.initializers or name in self.inputs
 
     def source(self, name: str) -> str:
-        """The tensor that holds the same elements as ``name`` before any pure data movement."""
-        while (node := self.producers.get(name)) is not None and _is_move(node, name):
+        """The tensor that stands for ``name``: before all operators of ``moves``, by default pure data movement."""
+        while (node := self.producers.get(name)) is not None and _is_move(node, name, self._moves):
             name = node.input[0]
         return name
 
@@ -165,8 +174,8 @@ class GraphFacts:
         return count * onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).itemsize
 
 
-def _is_move(node: onnx.NodeProto, name: str) -> bool:
-    return node.domain in ("", "ai.onnx") and node.op_type in MOVES and bool(node.input) and name == node.output[0]
+def _is_move(node: onnx.NodeProto, name: str, moves: frozenset[str]) -> bool:
+    return node.domain in ("", "ai.onnx") and node.op_type in moves and bool(node.input) and name == node.output[0]
 
 
 def _text_attribute(node: onnx.NodeProto, name: str, default: str) -> str:

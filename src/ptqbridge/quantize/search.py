@@ -1,0 +1,126 @@
+"""``default`` and ``mix``: several methods' ranges, judged by what they do to the model's outputs.
+
+Both follow Horizon's hb_mapper 1.24.3, whose rules were found by running it on models and data made for the purpose:
+
+``default`` (model-wise): of percentile 99.995, max and kl the one whose twin (see ``twin``) comes nearest to the float
+model on the first sample, by cosine, averaged over the outputs. If that is below 0.995, each is tried once more with
+non-negative tensors as uint8. (hb_mapper then also tries thresholds per channel, which no range file can hold.)
+
+``mix`` (tensor-wise): the base is the method whose twin with float weights comes nearest. Each tensor is then rounded
+alone; where that leaves a cosine below 0.999 the other methods are tried for it, and the best one wins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from ptqbridge.quantize.prepare import prepare
+from ptqbridge.quantize.ranges import TensorRange
+from ptqbridge.quantize.twin import Roots, make_twin, rounded_tensors, rounding, run_floats
+
+Candidates = Mapping[str, Mapping[str, TensorRange]]
+"""Method -> tensor -> range. Of equally good methods the first one wins."""
+
+SATISFYING = 0.995
+SENSITIVE = 0.999
+JUDGED = {"horizon": 1}
+"""How many of the first samples are compared, as in hb_mapper. Otherwise:"""
+JUDGED_ELSE = 8
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The ranges chosen, and why: scores and winners as plain JSON values."""
+
+    tensors: dict[str, TensorRange]
+    details: dict[str, object]
+
+
+class Judge:
+    """Compares twins of one model with it, on a few samples."""
+
+    def __init__(self, proto: onnx.ModelProto, scheme: str, samples: list[Mapping[str, npt.NDArray[Any]]]) -> None:
+        self.scheme, self.samples = scheme, samples
+        self.proto = prepare(proto).proto
+        self.roots = rounded_tensors(self.proto, scheme)
+        self.expected = run_floats(self.proto, samples)
+
+    def score(
+        self,
+        ranges: Mapping[str, TensorRange],
+        *,
+        roots: Roots | None = None,
+        weights: bool = True,
+        asymmetric: bool = False,
+    ) -> float:
+        """The cosine between the outputs of model and twin, averaged over outputs and samples; 1.0 without outputs."""
+        affine = rounding(self.scheme, asymmetric)
+        twin = make_twin(self.proto, self.roots if roots is None else roots, ranges, affine, weights=weights)
+        found = run_floats(twin, self.samples)
+        cosines = [
+            cosine(want, have)
+            for wanted, had in zip(self.expected, found, strict=True)
+            for want, have in zip(wanted, had, strict=True)
+        ]
+        return math.fsum(cosines) / len(cosines) if cosines else 1.0
+
+
+def cosine(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
+    """Cosine between two arrays as vectors: 1.0 when both are zero, 0.0 when one is."""
+    a, b = one.astype(np.float64).ravel(), other.astype(np.float64).ravel()
+    square = float(a @ a) * float(b @ b)
+    if square == 0.0:
+        return 1.0 if not a.any() and not b.any() else 0.0
+    return float(a @ b) / math.sqrt(square)
+
+
+def choose_default(judge: Judge, candidates: Candidates) -> Choice:
+    """The one method for the whole model."""
+    scores = {method: judge.score(ranges) for method, ranges in candidates.items()}
+    winner = _best(scores)
+    details: dict[str, object] = {"candidates": scores, "winner": winner, **_how(judge)}
+    if judge.scheme == "horizon" and scores[winner] < SATISFYING:
+        variants = {method: judge.score(ranges, asymmetric=True) for method, ranges in candidates.items()}
+        details["asymmetric_candidates"] = variants
+        best = _best(variants)
+        details["asymmetric"] = variants[best] > scores[winner]
+        winner = best if variants[best] > scores[winner] else winner
+        details["winner"] = winner
+    return Choice(dict(candidates[winner]), details)
+
+
+def choose_mix(judge: Judge, candidates: Candidates) -> Choice:
+    """A method for the whole model, and others for the tensors whose rounding alone hurts."""
+    scores = {method: judge.score(ranges, weights=False) for method, ranges in candidates.items()}
+    base = _best(scores)
+    chosen = dict(candidates[base])
+    sensitive: dict[str, dict[str, float]] = {}
+    for root in dict.fromkeys(judge.roots.values()):
+        if root not in chosen:
+            continue
+        alone = {name: root for name, source in judge.roots.items() if source == root}
+        first = judge.score(candidates[base], roots=alone, weights=False)
+        if first >= SENSITIVE:
+            continue
+        tried = {base: first}
+        for method in candidates:
+            if method != base:
+                tried[method] = judge.score(candidates[method], roots=alone, weights=False)
+        sensitive[root] = tried
+        chosen[root] = candidates[_best(tried)][root]
+    return Choice(chosen, {"candidates": scores, "base": base, "sensitive": sensitive, **_how(judge)})
+
+
+def _best(scores: Mapping[str, float]) -> str:
+    return max(scores, key=lambda method: scores[method])
+
+
+def _how(judge: Judge) -> dict[str, object]:
+    return {"metric": "cosine of the outputs to float32", "judged_samples": len(judge.samples)}
