@@ -120,8 +120,11 @@ def _open_log(log: Path | None) -> Iterator[TextIO | None]:
         file = log.open("w", encoding="utf-8", buffering=1)
     except OSError as error:
         raise write_failure(log, error) from error
-    with file:
+    try:
         yield file
+    finally:
+        with suppress(OSError):  # of a full disk; the line that did not fit has said so
+            file.close()
 
 
 def _write(file: TextIO, line: str) -> None:

@@ -133,7 +133,7 @@ def render(settings: Settings) -> str:
     sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
     for path, value in settings.yaml.items():
         section, *keys = path.split(".")
-        place = sections[section]
+        place = sections.setdefault(section, {})  # an overlay may bring one that the tool does not know: a finding
         for key in keys[:-1]:
             place = place.setdefault(key, {})
         place[keys[-1]] = _plain(keys[-1], value)
