@@ -46,6 +46,8 @@ docs:  ## write the generated pages anew
 	@$(ENV_PYTHON) && trap 'rm -f docs/*.md.new' EXIT && \
 	"$$py" -m ptqbridge flags --format markdown > docs/options.md.new && \
 	"$$py" -m ptqbridge flags --differences > docs/differences.md.new && \
+	"$$py" -m ptqbridge flags --keys > docs/horizon-keys.md.new && \
+	mv docs/horizon-keys.md.new docs/horizon-keys.md && \
 	mv docs/options.md.new docs/options.md && mv docs/differences.md.new docs/differences.md
 
 bench:  ## run every benchmark, or those of BENCH="benchmarks/x.py ..."

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
-PAGES = {"options.md": ["flags", "--format", "markdown"], "differences.md": ["flags", "--differences"]}
+PAGES = {
+    "options.md": ["flags", "--format", "markdown"],
+    "differences.md": ["flags", "--differences"],
+    "horizon-keys.md": ["flags", "--keys"],
+}
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,4 +1,4 @@
-"""The example on Journey 5, X5 and X3 from build to accuracy, with the real tools: what docs/horizon.md says of them."""
+"""The example on Journey 5, X5 and X3 from build to accuracy with the real tools, as docs/horizon.md tells it."""
 
 from __future__ import annotations
 

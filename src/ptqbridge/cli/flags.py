@@ -24,8 +24,16 @@ from ptqbridge.report import tables
 @click.option("--format", "form", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Short for --format=json.")
 @click.option("--differences", is_flag=True, help="Print where we differ from trtexec (Markdown) instead.")
-def command(names: tuple[str, ...], targets: tuple[str, ...], form: str, as_json: bool, differences: bool) -> None:
+@click.option("--keys", is_flag=True, help="Print how each key of hb_mapper's YAML is reached (Markdown) instead.")
+def command(
+    names: tuple[str, ...], targets: tuple[str, ...], form: str, as_json: bool, differences: bool, keys: bool
+) -> None:
     """Print the table."""
+    if keys:
+        from ptqbridge.backends.horizon import reach5
+
+        click.echo(reach5.markdown(), nl=False)
+        return
     if differences:
         click.echo(markdown(), nl=False)
         return

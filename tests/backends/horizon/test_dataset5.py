@@ -106,6 +106,6 @@ def test_names_of_outputs_and_files(tmp_path: Path) -> None:
     write_outputs(str(tmp_path / "o.npz"), outputs)
     with np.load(tmp_path / "o.npz", allow_pickle=False) as back:
         assert {name: back[name].tolist() for name in back.files} == {"a/b": [0, 0], "file": [1, 1, 1]}
-    with pytest.raises(InputError, match="the model has 2 outputs, which take an .npz"):
+    with pytest.raises(InputError, match=r"the model has 2 outputs, which take an \.npz"):
         write_outputs(str(tmp_path / "o.npy"), outputs)
     assert not (tmp_path / "o.npy").exists()

@@ -1,0 +1,152 @@
+"""How each key of hb_mapper's YAML is reached from our options: found by applying the rules, never written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ptqbridge.backends.horizon.config import complete
+from ptqbridge.backends.horizon.context import Context
+from ptqbridge.backends.horizon.marches import MARCHES
+from ptqbridge.backends.horizon.rules import RULES
+from ptqbridge.backends.horizon.schema import Key
+from ptqbridge.backends.horizon.schema5 import table
+from ptqbridge.backends.horizon.settings import collect
+from ptqbridge.errors import OptionError
+from ptqbridge.options.option import Option
+from ptqbridge.options.parse import parse
+from ptqbridge.options.table import OPTIONS
+from ptqbridge.options.tospec import build_spec, run_spec
+from ptqbridge.plan import COMMON, Asked, Request, Target
+
+_CALIBRATED = ("--int8", "--calibData=calib", "--precisionConstraints=prefer")
+_CAFFE = ("--deploy=m.prototxt", "--model=m.caffemodel", "--output=y")
+_BASES = (
+    ("--onnx=m.onnx", *_CALIBRATED),
+    ("--onnx=m.onnx", *_CALIBRATED, "--mean=1", "--calibAlgo=percentile"),
+    (*_CAFFE, *_CALIBRATED),
+    (*_CAFFE, "--maxBatch=4"),
+)
+"""Builds in which the rules have something to say; each option is tried beside each of them."""
+_MORE = {"staticPlugins": ("op.py",), "plugins": ("op.py",), "dynamicPlugins": ("op.py",)}
+"""Values that the option table has no example of, since they mean something here only."""
+_ITSELF = {
+    "model_parameters.march": "`--target`",
+    "model_parameters.output_model_file_prefix": "`--saveEngine`, else the model's name",
+    "input_parameters.input_name": "the model's inputs",
+    "input_parameters.input_shape": "`--shapes`, `--optShapes`; a dynamic batch becomes 1",
+    "input_parameters.norm_type": "`--mean`, `--std`, `--scale`, `--preset`",
+}
+"""What ``config.py`` completes by itself from other things than one option's rule."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """One key: the options that write it, what it gets without them ("" for nothing), and where that comes from."""
+
+    section: str
+    key: str
+    meaning: Key
+    options: tuple[str, ...]
+    filled: str
+    itself: str
+
+
+def reach() -> list[Reach]:
+    """Every key of the table, in its order."""
+    emitted: dict[str, list[str]] = {}
+    for option in OPTIONS:
+        for path in dict.fromkeys(_paths(option)):
+            emitted.setdefault(path, []).append(option.name)
+    filled = _filled()
+    return [
+        Reach(section, key, meaning, tuple(emitted.get(path, ())), filled.get(path, ""), _ITSELF.get(path, ""))
+        for section, keys in table().items()
+        for key, meaning in keys.items()
+        for path in [f"{section}.{key}"]
+    ]
+
+
+def emitted_paths() -> set[str]:
+    """Every ``section.key`` that some rule writes for Journey 5."""
+    return {path for option in OPTIONS for path in _paths(option)}
+
+
+def _paths(option: Option) -> Iterator[str]:
+    """The keys that an option writes with any of its example values, in one kind of build or another."""
+    if option.name in COMMON or option.name == "horizonYaml":
+        return
+    values = (*option.examples, *_MORE.get(option.name, ()))
+    for word in [f"--{option.name}" if option.is_flag else f"--{option.name}={value}" for value in values]:
+        for base in _BASES:
+            context = _context((*(other for other in base if other.split("=")[0] != f"--{option.name}"), word))
+            if context is None:
+                continue
+            for item in context.request.asked:
+                if item.name == option.name:
+                    yield from RULES.apply(item.name, item.value, context).emits.get("yaml", {})
+
+
+def _context(words: tuple[str, ...]) -> Context | None:
+    try:
+        options = parse(words)
+    except OptionError:  # an example that does not go with the base
+        return None
+    asked = tuple(Asked(item.option.name, item.value, item.written, item.source) for item in options)
+    request = Request(Target("bayes", "horizon"), build_spec(options), run_spec(options), asked, "build")
+    return Context(MARCHES["bayes"], request)
+
+
+def _filled() -> Mapping[str, str]:
+    """What a calibrated build of a float model has without further options."""
+    context = _context(("--onnx=m.onnx", "--int8", "--calibData=calib"))
+    assert context is not None
+    given = collect(context)
+    full, _ = complete(given, context)
+    return {path: _text(value) for path, value in full.yaml.items() if path not in given.yaml}
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def markdown() -> str:
+    """The generated page docs/horizon-keys.md."""
+    lines = [
+        "# Every key of hb_mapper's YAML, and how it is reached",
+        "",
+        "Generated by `ptqbridge flags --keys`; do not edit. hb_mapper 1.24.3 (Journey 5, RDK X5 and X3). Any key can",
+        "be set, changed or taken away (`null`) by `--horizonYaml=FILE`, a YAML of the same sections that is laid over",
+        "what the options give and checked with it; keys without an option are reached by it alone. *Without it* is",
+        "what a calibrated build of `--onnx=m.onnx` gets when nothing else is said; where that is empty the tool's own",
+        "default holds.",
+    ]
+    section = ""
+    for row in reach():
+        if row.section != section:
+            section = row.section
+            head = ["| key | may be | tool's default | reached by | without it |", "|---|---|---|---|---|"]
+            lines += ["", f"## {section}", "", *head]
+        lines.append(
+            f"| `{row.key}` | {_may_be(row.meaning)} | {_default(row.meaning)} | {_ways(row)} | {_code(row)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _may_be(key: Key) -> str:
+    return key.expected().replace("|", "\\|") + (f"; {key.deprecated}" if key.deprecated else "")
+
+
+def _default(key: Key) -> str:
+    return f"`{_text(key.default)}`" if key.default not in (None, {}) else ""
+
+
+def _ways(row: Reach) -> str:
+    if row.itself:
+        return row.itself
+    return ", ".join(f"`--{name}`" for name in row.options) or "`--horizonYaml`"
+
+
+def _code(row: Reach) -> str:
+    return f"`{row.filled}`" if row.filled else ""
