@@ -15,7 +15,7 @@ from ptqbridge.quantize.calibrate import calibrate
 from ptqbridge.quantize.histogram import Both, SteppedHistogram, Tail
 from ptqbridge.quantize.prepare import prepare
 from ptqbridge.quantize.ranges import Ranges, TensorRange
-from ptqbridge.quantize.search import Judge, choose_default, choose_mix, cosine
+from ptqbridge.quantize.search import Judge, choose_default, choose_mix, cosine, verdict
 from ptqbridge.quantize.twin import make_twin, rounded_tensors, rounding, run_floats
 
 SCHEMES = ("onnxruntime", "tensorrt", "horizon")
@@ -104,6 +104,7 @@ def test_default_takes_the_nearest_and_says_why(proto: onnx.ModelProto, scheme: 
     assert isinstance(scores, dict)
     assert scores["wide"] < scores["good"] == scores["same"] <= 1.0
     assert choice.details["judged_samples"] == 4
+    assert verdict(choice.details).startswith("chosen: good (cosine of the outputs to float32: wide 0.")
 
 
 def test_default_of_horizon_tries_asymmetry_only_when_needed(proto: onnx.ModelProto) -> None:
@@ -127,6 +128,7 @@ def test_mix_replaces_only_what_hurts(proto: onnx.ModelProto) -> None:
     assert choice.details["base"] == "bad"
     assert choice.tensors["x"] == good["x"]
     assert {name: r for name, r in choice.tensors.items() if name != "x"} == {"y": good["y"], "f": good["f"]}
+    assert verdict(choice.details).startswith("chosen: bad, other methods tried for 1 tensors (")
     sensitive = choice.details["sensitive"]
     assert isinstance(sensitive, dict)
     assert list(sensitive) == ["x"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ptqbridge.options.option import BRIDGE, CALIBRATION, INFERENCE, Option
 from ptqbridge.options.values import Choice, Flag, Float, Int, Numbers, Path, Size, Text
 
-ALGORITHMS = ("max", "minmax", "percentile", "entropy2", "entropy", "mse", "kl")
+ALGORITHMS = ("max", "minmax", "percentile", "entropy2", "entropy", "mse", "legacy", "kl", "default", "mix")
 """The algorithms of ``quantize.methods``; named here too, so that help needs no numpy (a test holds them together)."""
 
 # fmt: off

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -14,7 +13,6 @@ from ptqbridge.data.writers import write_npy, write_raw
 from ptqbridge.errors import InputError, OptionError
 from ptqbridge.model.load import Model, load_model
 from ptqbridge.quantize.calibrate import calibrate, memory_estimate
-from ptqbridge.quantize.memory import Estimate
 from ptqbridge.quantize.placement import observed_tensors
 from ptqbridge.quantize.prepare import prepare
 from ptqbridge.quantize.ranges import Ranges
@@ -62,7 +60,7 @@ def find_ranges(
     several = f" in {total} inferences" if samples.used != total else ""
     say(f"calibrating {len(tensors)} tensors with {samples.used} samples{several} ({_method(wanted, algorithm)})")
     estimate = memory_estimate(proto, tensors, samples, algorithm=algorithm)
-    say(_memory(estimate, wanted.memory_cap))
+    say(estimate.text(wanted.memory_cap))
     ranges = calibrate(
         proto,
         tensors,
@@ -93,16 +91,6 @@ def _open(build: BuildSpec, say: Say) -> tuple[Model, Samples]:
 def _method(wanted: Calibration, algorithm: str) -> str:
     exactly = f" {wanted.percentile:g} %" if algorithm == "percentile" else ""
     return f"{algorithm}{exactly}" + ("" if wanted.algorithm else ", the default")
-
-
-def _memory(estimate: Estimate, cap: int | None) -> str:
-    least = f"about {math.ceil(estimate.total / 2**20)} MiB"
-    if estimate.unknown:
-        least += f", and what {estimate.unknown} tensors of open shape take"
-    if cap is None:
-        return f"memory: {least}"
-    split = " (in groups, one pass over the samples each)" if estimate.total > cap else ""
-    return f"memory: {least}; at most {cap / 2**20:g} MiB are taken{split}"
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,16 @@ class Estimate:
         """All of it, in bytes."""
         return self.fixed + self.held
 
+    def text(self, cap: int | None) -> str:
+        """One line for the user; ``cap`` in bytes."""
+        least = f"about {math.ceil(self.total / 2**20)} MiB"
+        if self.unknown:
+            least += f", and what {self.unknown} tensors of open shape take"
+        if cap is None:
+            return f"memory: {least}"
+        split = " (in groups, one pass over the samples each)" if self.total > cap else ""
+        return f"memory: {least}; at most {cap / 2**20:g} MiB are taken{split}"
+
 
 def estimate(observation: Observation, facts: GraphFacts, workers: int) -> Estimate:
     """The memory that running ``observation`` takes with ``workers`` workers."""

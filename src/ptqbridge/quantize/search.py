@@ -118,6 +118,15 @@ def choose_mix(judge: Judge, candidates: Candidates) -> Choice:
     return Choice(chosen, {"candidates": scores, "base": base, "sensitive": sensitive, **_how(judge)})
 
 
+def verdict(details: Mapping[str, Any]) -> str:
+    """One line on what was chosen, from a ``Choice``'s details."""
+    scores = ", ".join(f"{method} {score:.6f}" for method, score in details["candidates"].items())
+    if "winner" in details:
+        return f"chosen: {details['winner']} ({details['metric']}: {scores})"
+    others = len(details["sensitive"])
+    return f"chosen: {details['base']}, other methods tried for {others} tensors ({details['metric']}: {scores})"
+
+
 def _best(scores: Mapping[str, float]) -> str:
     return max(scores, key=lambda method: scores[method])
 

@@ -26,12 +26,14 @@ from ptqbridge.model.interface import read_interface
 from ptqbridge.model.load import Model, load_model
 from ptqbridge.model.save import save_model
 from ptqbridge.plan import Plan
-from ptqbridge.quantize.calibrate import calibrate
+from ptqbridge.quantize.calibrate import calibrate, memory_estimate
 from ptqbridge.quantize.cpu import integer_unit
+from ptqbridge.quantize.methods import SEARCHES
 from ptqbridge.quantize.placement import WEIGHTED, observed_tensors
 from ptqbridge.quantize.prepare import Prepared, prepare
 from ptqbridge.quantize.qdq import quantize
 from ptqbridge.quantize.report import kernel_report
+from ptqbridge.quantize.search import verdict
 from ptqbridge.result import AskedGot, BuildResult
 
 if TYPE_CHECKING:
@@ -205,8 +207,10 @@ class _Maker:
         wanted = self.plan.build.calibration
         total = len(samples)
         self.say(f"calibrating {len(tensors)} tensors with {total} samples ({self.settled.algorithm})")
+        estimate = memory_estimate(prepared.proto, tensors, samples, algorithm=self.settled.algorithm)
+        self.say(estimate.text(wanted.memory_cap))
         progress = self.progress
-        return calibrate(
+        ranges = calibrate(
             prepared.proto,
             tensors,
             samples,
@@ -219,10 +223,14 @@ class _Maker:
             data_fingerprint=samples.fingerprint,
             scheme=SCHEME,
         )
+        if self.settled.algorithm in SEARCHES:
+            self.say(verdict(ranges.details))
+        return ranges
 
     def _calibration_facts(self, ranges: Any, samples: Samples) -> dict[str, Any]:
         return {
             "algorithm": ranges.method,
+            **{key: ranges.details[key] for key in ("winner", "base", "candidates") if key in ranges.details},
             "samples": samples.used,
             "tensors": len(ranges.tensors),
             "data": self.plan.build.calibration.data or None,

@@ -1,5 +1,5 @@
 """What the CPU target does where the user says nothing."""
 
-DEFAULT_ALGORITHM = "percentile"
-"""At 99.99 % rare outliers do not widen the ranges, and nothing is cut from tensors of few distinct values, where the
-entropy search can go wrong (examples/mynet: see docs/calibration.md)."""
+DEFAULT_ALGORITHM = "default"
+"""Of percentile 99.995, max and kl the one that leaves the outputs nearest to float32: no single method is right for
+every network (docs/calibration.md), and the search costs two to three times as much as max (docs/performance.md)."""

@@ -81,7 +81,9 @@ def _fills(request: Request, settled: Choices) -> list[Filled]:
         fills.append(Filled("precision", "fp32", "no precision option was given"))
     if settled.precision != "fp32":
         if not request.gave("calibAlgo"):
-            fills.append(Filled("--calibAlgo", settled.algorithm, "keeps rare outliers from widening every range"))
+            fills.append(
+                Filled("--calibAlgo", settled.algorithm, "the method that keeps the outputs nearest to float32")
+            )
         if build.calibration.data and build.calibration.samples is None:
             fills.append(Filled("--calibSamples", "all", "every sample found is used"))
     if not request.gave("builderOptimizationLevel"):

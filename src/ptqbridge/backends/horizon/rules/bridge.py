@@ -93,6 +93,8 @@ def algorithm(word: str, context: Context) -> Outcome:
     """The tools know kl and max, max also with a percentile."""
     if context.builds and not context.calibrated:
         return ignored("there is no calibration data to choose ranges from")
+    if word in ("default", "mix"):
+        return _search(word, context)
     if word not in _METHODS:
         return refused(f"the tool has no {word} search; max, percentile and kl are its own")
     yaml: dict[str, object] = {"calibration_parameters.calibration_type": _METHODS[word]}
@@ -106,6 +108,16 @@ def algorithm(word: str, context: Context) -> Outcome:
     if context.value("calibPercentile") is None:
         yaml |= _percentile(context.request.build.calibration.percentile)
     return carry(EXACT, "max with a percentile is what the tool calls it", yaml=yaml)
+
+
+def _search(word: str, context: Context) -> Outcome:
+    """hb_mapper's own words; hb_compile searches where no method is named, and has given up mix."""
+    if not context.march.journey6:
+        return carry(EXACT, yaml={"calibration_parameters.calibration_type": word})
+    if word == "default":
+        return carry(EXACT, becomes="no calibration_type", because="the tool then searches by itself")
+    why = "the tool has given up its layer-wise search; it searches for the whole model"
+    return carry(APPROXIMATE, why, becomes="no calibration_type")
 
 
 def _percentile(percent: float) -> dict[str, object]:
