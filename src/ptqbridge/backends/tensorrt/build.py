@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ptqbridge.backends.tensorrt.native import Native
 from ptqbridge.backends.tensorrt.perform import Performer, build_part
 from ptqbridge.backends.tensorrt.plan import EDITED
 from ptqbridge.backends.tensorrt.rules.book import quoted
@@ -47,10 +48,15 @@ def build(plan: Plan, *, say: Say, progress: Progress | None) -> BuildResult:
                 raise
             hint = f"{folder} holds what a machine with a GPU needs; give --emitScript=build.py for a script too"
             raise ToolchainMissing(error.message, hint=hint) from None
-        performer = Performer(plan.settings["version"], say)
+        native = Native(plan, say, progress)
+        performer = Performer(plan.settings["version"], say, native)
         calls = [placed(text, folder) for text in build_part(plan.settings["calls"])]
         say(f"building with TensorRT ({len(calls)} calls)")
-        performer.perform(calls)
+        try:
+            performer.perform(calls)
+        finally:
+            native.close()
+        facts |= native.facts()
         blob = performer.names["engine_bytes"]
         artifact = plan.build.artifact or plan.settings["artifact"]
         if not any(text.startswith("write_engine(") for text in calls):
@@ -84,7 +90,7 @@ def check_files(plan: Plan) -> None:
 
 def needs_preparation(plan: Plan) -> bool:
     """Whether the model is edited or calibrated by ourselves first."""
-    own_cache = any(quoted(OWN_CACHE) in text for text in plan.settings["calls"])
+    own_cache = any("cached_ranges" in text and quoted(OWN_CACHE) in text for text in plan.settings["calls"])
     return bool(plan.settings["edits"]) or own_cache
 
 

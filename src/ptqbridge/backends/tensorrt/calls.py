@@ -171,7 +171,12 @@ def _building(context: Context) -> list[str]:
     if context.made_up and not context.strong:
         calls.append("set_made_up_ranges(trt, network)")
     calibration = context.request.build.calibration
-    if context.gave("int8", "best") and calibration.cache and not context.strong and calibration.shapes:
+    if (
+        context.gave("int8", "best")
+        and (calibration.cache or context.native)
+        and not context.strong
+        and calibration.shapes
+    ):
         calls += calibration_calls({name: shape.opt for name, shape in calibration.shapes.items()})
     return calls
 

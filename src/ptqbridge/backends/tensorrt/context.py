@@ -78,6 +78,11 @@ class Context:
         told = calibration.cache or self.has_qdq or self.loads
         return bool(self.quantizes and calibration.data and not told)
 
+    @property
+    def native(self) -> bool:
+        """Whether TensorRT's own calibrator makes the ranges, on the GPU: asked for, and the version has one."""
+        return self.calibrates and not self.strong and any(self.values("trtCalibrator"))
+
     def at_least(self, release: str) -> bool:
         """Whether the version is that release or a later one."""
         return versions.key(self.version) >= versions.key(release)

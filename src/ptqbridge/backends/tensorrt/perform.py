@@ -6,12 +6,15 @@ import ctypes
 import importlib
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ptqbridge.backends.tensorrt import aids, cuda
 from ptqbridge.backends.tensorrt.call import Call, read_call
 from ptqbridge.backends.tensorrt.version import generation
 from ptqbridge.errors import InputError, PtqbridgeError, ToolchainFailed, ToolchainMissing
+
+if TYPE_CHECKING:
+    from ptqbridge.backends.tensorrt.native import Native
 
 HELPERS = (
     *("read_file", "read_or_empty", "write_engine", "merge_timing_cache", "require_dla_core", "load_plugins"),
@@ -35,8 +38,9 @@ def build_part(calls: Iterable[str]) -> tuple[str, ...]:
 class Performer:
     """Carries out calls; ``names`` holds the variables of the plan by then: ``builder``, ``config``, ``engine``..."""
 
-    def __init__(self, version: str, say: Callable[[str], None]) -> None:
+    def __init__(self, version: str, say: Callable[[str], None], native: Native | None = None) -> None:
         """``version`` is what the plan was made for; TensorRT's warnings and errors go to ``say``."""
+        self.native = native
         self.version = version
         self.names: dict[str, Any] = {name: getattr(aids, name) for name in HELPERS}
         self.names |= {
@@ -45,6 +49,7 @@ class Performer:
             "open_device": cuda.open_device,
             "message_log": lambda trt: aids.message_log(trt, say),
             "cached_ranges": lambda trt, path: aids.cached_ranges(trt, path, say),
+            "native_calibrator": native,
         }
 
     def perform(self, texts: Iterable[str]) -> None:
@@ -69,7 +74,12 @@ class Performer:
         if call.module:
             self.names[call.result] = self._module(call.module)
             return
-        value = call.carry_out(self.names)
+        try:
+            value = call.carry_out(self.names)
+        finally:
+            # The builder goes on without a batch when a callback raises: the reason comes before its outcome.
+            if self.native is not None:
+                self.native.check()
         if call.target is None:
             aids.check(call.member, value, self.names.get("logger"), self.names.get("parser"))
 

@@ -234,7 +234,7 @@ def _build_fills(context: Context) -> Iterable[Filled]:
         yield Filled("precision", f"fp32{tf32}", "no precision option was given")
     if context.made_up:
         yield Filled("INT8 ranges", "made up", performance_only(context))
-    if context.calibrates and not context.gave("calibAlgo"):
+    if context.calibrates and not context.native and not context.gave("calibAlgo"):
         yield Filled("calibration method", DEFAULT_ALGORITHM, "the method of the calibrator that trtexec installs")
     if context.generation == "8.6" and not context.gave("inputIOFormats"):
         yield Filled("inputs", "fp32, linear", "trtexec 8.6 sets floating-point and INT8 inputs so")
@@ -266,7 +266,9 @@ def steps(context: Context, calls: tuple[str, ...], edits: tuple[str, ...]) -> t
 
 def _preparation(context: Context, edits: tuple[str, ...]) -> Iterable[Step]:
     calibration = context.request.build.calibration
-    if context.calibrates:
+    if context.native:
+        yield Step(f"during the build: calibrate with {calibration.data}, by TensorRT on the GPU", writes=(OWN_CACHE,))
+    elif context.calibrates:
         writes = () if context.strong else (OWN_CACHE,)
         algorithm = calibration.algorithm or DEFAULT_ALGORITHM
         yield Step(f"calibrate with {calibration.data} ({algorithm}), on the CPU", writes=writes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -37,6 +37,33 @@ Progress = Callable[[int, int], None]
 SCHEME = "tensorrt"
 COMPARED = 8
 """Samples whose outputs are compared with the float model's."""
+
+
+def calibration_batches(plan: Plan) -> tuple[Samples, dict[str, tuple[int, ...]]]:
+    """The data in the batches that TensorRT calibrates with, and their shapes: the optimal shape of each input.
+
+    The last batch may be smaller. Raises InputError for data that do not fit.
+    """
+    wanted = plan.build.calibration
+    shapes = {**plan.build.shapes, **wanted.shapes}
+    inputs = load_model(plan.build.model.path).inputs
+    specs = [_concrete(spec, shapes.get(spec.name)) for spec in inputs]
+    expected = {spec.name: tuple(map(int, spec.shape)) for spec in specs}
+    batch = 1
+    if all(spec.shape and isinstance(spec.shape[0], str) for spec in inputs):
+        # One-row samples make up a batch where the batch axis is open; otherwise a sample is a batch.
+        batch = max(shape[0] for shape in expected.values())
+        specs = [replace(spec, shape=("batch", *spec.shape[1:])) for spec in specs]
+    samples = open_samples(
+        wanted.data,
+        specs,
+        recipe=Recipe.from_mapping(vars(wanted.preprocess)),
+        samples=wanted.samples,
+        seed=wanted.seed,
+        skip_broken=wanted.skip_broken,
+        batch=batch,
+    )
+    return samples, expected
 
 
 @dataclass
@@ -234,8 +261,6 @@ def layers_kept_float(plan: Plan, nodes: list[str]) -> frozenset[str]:
 
 
 def _concrete(spec: Any, asked: Any) -> Any:
-    from dataclasses import replace
-
     from ptqbridge.backends.tensorrt.io import ones
 
     return replace(spec, shape=tuple((asked or ones(spec)).opt))

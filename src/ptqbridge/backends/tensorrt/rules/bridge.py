@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ptqbridge.backends.tensorrt.context import Context
-from ptqbridge.backends.tensorrt.rules.book import Part, quoted
+from ptqbridge.backends.tensorrt.rules.book import Part, call, quoted
 from ptqbridge.backends.tensorrt.rules.precision import QDQ
-from ptqbridge.rulebook import Outcome, exact, ignored, refused
+from ptqbridge.rulebook import Outcome, exact, ignored, implied, refused
 
 BRIDGE = Part("tensorrt")
 
@@ -48,6 +48,8 @@ def calibration_data(path: str, context: Context) -> Outcome:
     if context.strong:
         edits = (QDQ,)
         return exact(f"{QDQ} of {path}", f"{context.name} takes ranges from the ONNX only", edits=edits)
+    if context.native:
+        return implied(f"TensorRT's own calibrator reads {path}, see --trtCalibrator")
     calls = (f"config.int8_calibrator = cached_ranges(trt, {quoted(OWN_CACHE)})",)
     return exact(
         f"our calibration of {path} writes {OWN_CACHE}; {calls[0]}", "the ranges reach TensorRT as a cache", calls=calls
@@ -72,7 +74,7 @@ def _unused(context: Context, *, data: bool = False) -> str:
 @BRIDGE.building("calibAlgo")
 def algorithm(name: str, context: Context) -> Outcome:
     """Our own collector chooses; TensorRT gets finished ranges."""
-    return _applied(f"our own calibration with {name}", context)
+    return _applied(f"our own calibration with {name}", context, ours=True)
 
 
 @BRIDGE.building("calibSamples")
@@ -84,15 +86,17 @@ def samples(count: int, context: Context) -> Outcome:
 @BRIDGE.building("calibBatch")
 def calibration_batch(count: int, context: Context) -> Outcome:
     """Never changes the ranges."""
-    return _applied(f"{count} samples per calibration inference", context)
+    return _applied(f"{count} samples per calibration inference", context, ours=True)
 
 
 @BRIDGE.building("calibPercentile")
 def calibration_percentile(percent: float, context: Context) -> Outcome:
     """Belongs to one algorithm."""
+    if context.native and "legacy" in context.values("trtCalibrator"):
+        return exact(f"get_quantile() gives {percent / 100:.10g}", "the legacy calibrator's quantile")
     if not context.alone and context.request.build.calibration.algorithm != "percentile":
         return ignored("it belongs to --calibAlgo=percentile")
-    return _applied(f"ranges hold {percent:g} % of the absolute values", context)
+    return _applied(f"ranges hold {percent:g} % of the absolute values", context, ours=True)
 
 
 @BRIDGE.building("calibSeed")
@@ -114,13 +118,13 @@ def skip_broken(count: int, context: Context) -> Outcome:
 @BRIDGE.building("memCap")
 def memory_cap(size: int, context: Context) -> Outcome:
     """Our own collector's."""
-    return _applied(f"our calibration keeps within {size / 2**20:g} MiB", context)
+    return _applied(f"our calibration keeps within {size / 2**20:g} MiB", context, ours=True)
 
 
 @BRIDGE.building("calibCheckpoint")
 def checkpoint(path: str, context: Context) -> Outcome:
     """Our own collector's."""
-    return _applied(f"our calibration goes on from {path} after an interruption", context)
+    return _applied(f"our calibration goes on from {path} after an interruption", context, ours=True)
 
 
 BRIDGE.always("scheme", outcome=ignored("it belongs to the calibrate command"))
@@ -140,7 +144,23 @@ def emit_script(path: str, context: Context) -> Outcome:
     return exact(f"{path}: the calls of this plan as a program of their own")
 
 
-BRIDGE.always("trtCalibrator", outcome=ignored("it belongs to the calibrate command"))
+@BRIDGE.building("trtCalibrator")
+def native(kind: str, context: Context) -> Outcome:
+    """Asked for by name: TensorRT's own calibrator, on the GPU. Else our ranges, the same on every machine."""
+    why_not = _unused(context)
+    if why_not:
+        return ignored(why_not)
+    if context.strong:
+        return ignored(f"{context.name} has no calibrators with strong typing: our own calibration makes the ranges")
+    if context.gave("emitScript"):
+        return refused("a program of its own has no data reader: calibrate here first, then give it --calib")
+    if any(entry.dtype not in ("", "fp32", "int32", "int64") for entry in context.request.build.input_formats):
+        return refused("TensorRT's calibrators are fed float32; leave it out, and our own calibration is used")
+    quantile = context.request.build.calibration.percentile / 100
+    numbers = f"{quoted(kind)}, {quantile:.10g}, {quoted(OWN_CACHE)}"
+    text = f"config.int8_calibrator = native_calibrator(trt, network, device, {numbers})"
+    because = f"TensorRT calibrates on the GPU at the optimal shape and writes {OWN_CACHE}"
+    return call(text, because=because)
 
 
 @BRIDGE.building("preset")
@@ -195,8 +215,10 @@ def layout(order: str, context: Context) -> Outcome:
     return _applied(f"calibration images in {order}", context)
 
 
-def _applied(text: str, context: Context) -> Outcome:
+def _applied(text: str, context: Context, *, ours: bool = False) -> Outcome:
     why_not = _unused(context)
+    if ours and context.native:
+        why_not = "it is for our own calibration; --trtCalibrator has TensorRT's instead, at the optimal shape"
     return ignored(why_not) if why_not else exact(text)
 
 
