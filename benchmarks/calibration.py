@@ -5,7 +5,7 @@
 
 Arms run in turn in one process, round after round; a figure is the median of the per-round ratios to ``plain``.
 ``plain`` is load, session with ONNX Runtime's defaults on all cores, and inference with the real outputs. ``max``,
-``percentile``, ``entropy2`` and ``kl`` are the whole run of ptqbridge: load, calibrate, write the Q/DQ model.
+``percentile``, ``entropy2``, ``kl`` and ``default`` are the whole run of ptqbridge: load, calibrate, write the model.
 ``--peers`` adds ONNX Runtime's quantize_static with its MinMax and Entropy calibrators. Spinning is off
 in plain, so that CPU time means work. With ``--memory`` each calibration
 runs in a process of its own, and its peak resident memory less that before is given.
@@ -36,7 +36,7 @@ from ptqbridge.quantize.placement import observed_tensors
 from ptqbridge.quantize.prepare import prepare
 from ptqbridge.quantize.qdq import quantize
 
-ALGORITHMS = ("max", "percentile", "entropy2", "kl")
+ALGORITHMS = ("max", "percentile", "entropy2", "kl", "default")
 
 
 class Noise:
