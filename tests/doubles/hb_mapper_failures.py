@@ -262,7 +262,14 @@ def run_case(case: Case, folder: Path, tool: Path) -> Ended:
         program.write_text("import sys\nfrom ptqbridge.__main__ import main\nsys.exit(main())\n")
         argv = [sys.executable, str(program), "build", *target, *words, *named]
         with subprocess.Popen(
-            argv, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            argv,
+            cwd=folder,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A job in the background is started with Ctrl-C ignored, and would hand that on.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as process:
             if case.disturb:
                 case.disturb(folder, process, mark)
