@@ -51,10 +51,9 @@ def measure(target: str, methods: list[str], folder: Path) -> list[dict[str, Any
     reference = accuracy.predict(accuracy.HERE / "mynet.onnx", inputs)
     rows = [row("float32", reference, reference, labels)]
     for method in methods:
-        (folder / "method.yaml").write_text(f"calibration_parameters: {{calibration_type: {method}}}\n")
         artifact = folder / f"mynet-{method}.bin"
         given = (f"--onnx={accuracy.HERE / 'mynet.onnx'}", f"--calibData={accuracy.HERE / 'calib'}")
-        chosen = (f"--target={target}", "--int8", f"--horizonYaml={folder / 'method.yaml'}")
+        chosen = (f"--target={target}", "--int8", f"--calibAlgo={method}")
         build = ptqbridge("build", *given, *chosen, f"--saveEngine={artifact}")["targets"][target]["build"]
         out = folder / "outputs.npy"
         ptqbridge("infer", f"--loadEngine={artifact}", f"--calibData={folder / 'inputs.npy'}", f"--out={out}")
