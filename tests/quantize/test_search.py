@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -182,3 +184,34 @@ def test_cosine_of_zeros() -> None:
     assert cosine(zero, zero) == 1.0
     assert cosine(zero, one) == 0.0
     assert cosine(one, 2 * one) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("max", {"algorithm": "max"}),
+        ("max_p0.99995", {"algorithm": "percentile", "percentile": 99.995}),
+        ("kl", {"algorithm": "kl"}),
+        ("default", {"algorithm": "default"}),
+        ("mix", {"algorithm": "mix"}),
+    ],
+)
+def test_accuracy_stands_beside_that_of_hb_mapper(theirs: str, ours: dict[str, Any]) -> None:
+    """The twin's top-1 and cosine over the test images, against what the integer model of the real tool gave."""
+    folder = Path(os.environ.get("PTQBRIDGE_CASES", "")) / "hb-mapper"
+    if not os.environ.get("PTQBRIDGE_CASES") or not folder.is_dir():
+        pytest.skip("no hb_mapper cases: set PTQBRIDGE_CASES to their folder")
+    case = next(iter(json.loads((folder / "thresholds.json").read_text()).values()))
+    data = np.load(folder / case["data"], allow_pickle=False)
+    prepared = prepare(onnx.load(folder / case["model"])).proto
+    name = prepared.graph.input[0].name
+    roots = rounded_tensors(prepared, "horizon")
+    calibration = [{name: row[None]} for row in data["calib"]]
+    found = calibrate(prepared, list(roots), calibration, scheme="horizon", **ours)
+    twin = make_twin(prepared, roots, found.tensors, rounding("horizon"))
+    test = [{name: row[None]} for row in data["x"]]
+    outputs = np.concatenate([run[0] for run in run_floats(twin, test)])
+    plain = np.concatenate([run[0] for run in run_floats(prepared, test)])
+    expected = case["methods"][theirs]
+    assert np.mean(outputs.argmax(axis=1) == data["y"]) == pytest.approx(expected["top1"], abs=0.005)
+    assert cosine(outputs, plain) == pytest.approx(expected["cosine_all"], abs=3e-6)
