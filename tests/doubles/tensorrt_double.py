@@ -66,6 +66,7 @@ def make(version: str = "8.6.1") -> Any:
     generation = "8.6" if version.startswith("8") else version.split(".")[0]
     api.CALLS = []
     api.BATCHES = []
+    api.INSPECTED = ""
     api.FAIL = set()
     api.DRIVER = None
 
@@ -151,6 +152,7 @@ def make(version: str = "8.6.1") -> Any:
             self.name, self.type, self.precision = name, kind, precision
             self.num_inputs, self.num_outputs = len(inputs), len(outputs)
             self._inputs, self._outputs = inputs, outputs
+            self._set_types: dict[int, Any] = {}
             self._live = True
 
         def _subject(self) -> tuple[Any, ...]:
@@ -162,8 +164,19 @@ def make(version: str = "8.6.1") -> Any:
         def get_output(self, index: int) -> Any:
             return self._outputs[index]
 
+        @property
+        def precision_is_set(self) -> bool:
+            return any(call[:2] == ("ILayer.precision=", self.name) for call in api.CALLS)
+
         def set_output_type(self, index: int, kind: Any) -> None:
             record("ILayer.set_output_type", self.name, index, kind)
+            self._set_types[index] = kind
+
+        def output_type_is_set(self, index: int) -> bool:
+            return index in self._set_types
+
+        def get_output_type(self, index: int) -> Any:
+            return self._set_types[index]
 
     class INetworkDefinition(Recorded):
         def __init__(self) -> None:
@@ -424,7 +437,7 @@ def make(version: str = "8.6.1") -> Any:
 
     class EngineInspector:
         def get_engine_information(self, form: Any) -> str:
-            return '{"Layers": ["conv1", "prob"], "Bindings": ["x", "y"]}'
+            return api.INSPECTED or '{"Layers": ["conv1", "prob"], "Bindings": ["x", "y"]}'
 
     class IExecutionContext(Recorded):
         """Computes y = 2 x on the memory it was given, at once."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ptqbridge.backends.tensorrt.layers import compare, enforce, wishes
 from ptqbridge.backends.tensorrt.native import Native
 from ptqbridge.backends.tensorrt.perform import Performer, build_part
 from ptqbridge.backends.tensorrt.plan import EDITED
@@ -19,8 +20,10 @@ from ptqbridge.backends.tensorrt.run import require
 from ptqbridge.errors import InputError, ToolchainFailed, ToolchainMissing
 from ptqbridge.files import write_atomic
 from ptqbridge.plan import Plan
-from ptqbridge.result import BuildResult
+from ptqbridge.result import AskedGot, BuildResult
 
+SETTERS = ("set_layer_precisions(", "set_layer_output_types(")
+"""Calls that ask for types of single layers."""
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
 
@@ -52,11 +55,16 @@ def build(plan: Plan, *, say: Say, progress: Progress | None) -> BuildResult:
         performer = Performer(plan.settings["version"], say, native)
         calls = [placed(text, folder) for text in build_part(plan.settings["calls"])]
         say(f"building with TensorRT ({len(calls)} calls)")
+        obey = plan.build.precision.constraints == "obey"
+        held = [text for text in calls if obey and text.startswith("write_engine(")]
         try:
-            performer.perform(calls)
+            performer.perform(text for text in calls if text not in held)
         finally:
             native.close()
         facts |= native.facts()
+        rows, untold = _layer_types(plan, performer)
+        notes += untold
+        performer.perform(held)  # only an engine that obeys replaces the last one
         blob = performer.names["engine_bytes"]
         artifact = plan.build.artifact or plan.settings["artifact"]
         if not any(text.startswith("write_engine(") for text in calls):
@@ -72,8 +80,22 @@ def build(plan: Plan, *, say: Say, progress: Progress | None) -> BuildResult:
         performance_only=plan.performance_only,
         seconds=time.perf_counter() - begun,
         facts=facts,
+        asked_got=rows,
         notes=tuple(notes),
     )
+
+
+def _layer_types(plan: Plan, performer: Performer) -> tuple[tuple[AskedGot, ...], tuple[str, ...]]:
+    """Per-layer types asked for and got, and notes. Raises LimitNotMet for what obey does not allow."""
+    names, precision = performer.names, plan.build.precision
+    if not any(text.startswith(SETTERS) for text in plan.settings["calls"]):
+        return (), ()  # nothing is asked for, or the types are written into the model and are what they are
+    asked = wishes(names["network"])
+    performer.perform(["inspector = engine.create_engine_inspector()"])
+    text = names["inspector"].get_engine_information(names["trt"].LayerInformationFormat.JSON)
+    rows, notes = compare(asked, text)
+    enforce(rows, precision.constraints)
+    return rows, notes
 
 
 def check_files(plan: Plan) -> None:
