@@ -11,6 +11,7 @@ from ptqbridge.backends import resolve
 from ptqbridge.errors import InputError, OptionError
 from ptqbridge.options.given import GivenOptions
 from ptqbridge.options.parse import parse
+from ptqbridge.options.shapes import later_profiles
 from ptqbridge.options.tospec import build_spec, run_spec
 from ptqbridge.plan import Asked, Request
 from ptqbridge.spec import BuildSpec, RunSpec
@@ -42,7 +43,8 @@ def understand(argv: Sequence[str], *, command: str, default_target: str = "") -
     targets = {target.name: target for target in map(resolve, names)}
     build, run = build_spec(options), run_spec(options)
     asked = tuple(Asked(item.option.name, item.value, item.written, item.source) for item in options)
-    requests = tuple(Request(target, build, run, asked, command) for target in targets.values())
+    profiles = later_profiles(options)
+    requests = tuple(Request(target, build, run, asked, command, profiles) for target in targets.values())
     return Invocation(tuple(argv), options, build, run, requests)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ptqbridge.rulebook import Outcome, Rulebook, Verdict
-from ptqbridge.spec import BuildSpec, RunSpec
+from ptqbridge.spec import BuildSpec, RunSpec, ShapeRange
 
 COMMON: Mapping[str, str] = {
     "target": "the target planned for",
@@ -49,6 +49,8 @@ class Request:
     run: RunSpec
     asked: tuple[Asked, ...]
     command: str = "trtexec"
+    profiles: Mapping[int, Mapping[str, ShapeRange]] = field(default_factory=dict)
+    """Shapes of the optimization profiles after the first, whose shapes are those of ``build``."""
 
     def gave(self, *names: str) -> bool:
         """Whether the user gave any of these options."""

@@ -40,6 +40,12 @@ def plan_shapes(options: GivenOptions) -> ShapePlan:
     return ShapePlan(everything, calibration, run, tuple(warnings))
 
 
+def later_profiles(options: GivenOptions) -> dict[int, dict[str, ShapeRange]]:
+    """The shapes of each ``--profile=N`` after profile 0, filled in like those of profile 0."""
+    names = ("minShapes", "optShapes", "maxShapes")
+    return {index: fill(GivenOptions(items), names, []) for index, items in options.sections.items() if index > 0}
+
+
 def fill(options: GivenOptions, names: Sequence[str], warnings: list[str]) -> dict[str, ShapeRange]:
     """Ranges from up to three options; a bound whose OPTION is absent is copied from another one.
 

@@ -13,6 +13,7 @@ import pytest
 from ptqbridge.backends.tensorrt import cuda, run
 from ptqbridge.backends.tensorrt.plan import plan
 from ptqbridge.options.parse import parse
+from ptqbridge.options.shapes import later_profiles
 from ptqbridge.options.tospec import build_spec, run_spec
 from ptqbridge.plan import Asked, Plan, Request, Row, Target
 
@@ -27,7 +28,7 @@ def request_of() -> Callable[..., Request]:
         model = [] if any(word.startswith(("--loadEngine", "--onnx")) for word in words) else ["--onnx=absent.onnx"]
         options = parse([*model, *words])
         asked = tuple(Asked(item.option.name, item.value, item.written, item.source) for item in options)
-        return Request(TARGET, build_spec(options), run_spec(options), asked, command)
+        return Request(TARGET, build_spec(options), run_spec(options), asked, command, later_profiles(options))
 
     return make
 

@@ -288,3 +288,15 @@ def test_the_constraints_flag_stands_with_the_dla_or_with_the_layers(plan_of: Pl
     assert layers.index(flag) > layers.index("config.set_flag(trt.BuilderFlag.FP16)")
     dla = config_calls(plan_of("8.6", "--useDLACore=0"))
     assert dla.index(flag) == dla.index("config.DLA_core = 0") + 1
+
+
+def test_later_profiles_have_their_own_shapes(plan_of: PlanOf) -> None:
+    words = ("--profile=0", "--optShapes=in:1x4", "--profile=1", "--minShapes=in:2x4", "--maxShapes=in:8x4")
+    calls = plan_of("10", *words).settings["calls"]
+    first = calls.index("profile1 = builder.create_optimization_profile()")
+    assert calls[first + 1 : first + 4] == (
+        'profile1.set_shape("in", (2, 4), (8, 4), (8, 4))',
+        "require_valid(profile1)",
+        "config.add_optimization_profile(profile1)",
+    )
+    assert calls.index("config.add_optimization_profile(profile)") < first

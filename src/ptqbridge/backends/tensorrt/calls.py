@@ -32,7 +32,7 @@ ORDER = (
     "config = ",
     "profile = ",
     r"network\.get_input|profile\.set_shape|set_input_range|require_valid\(profile\)|config\.add_optimization_profile\(profile\)",
-    r"profile\d+ = ",
+    r"profile\d+ = |profile\d+\.set_shape|require_valid\(profile\d+\)|config\.add_optimization_profile\(profile\d+\)",
     r"config\.add_optimization_profile",
     r"network\.get_output",
     r"network\.mark|mark_debug",

@@ -279,9 +279,6 @@ def _preparation(context: Context, edits: tuple[str, ...]) -> Iterable[Step]:
 
 
 def _gaps(context: Context) -> Iterable[str]:
-    further = [index for index in context.values("profile") if index > 0]
-    if further and context.generation != "8.6":
-        yield f"the shapes of optimization profile {', '.join(map(str, further))} are not listed among the calls yet"
     if context.gave("sparsity") and context.request.build.sparsity == "force" and not context.loads:
         yield "--sparsity=force prunes weights without retraining: expect a loss of accuracy"
     if not context.loads and context.request.build.model.path:

@@ -232,9 +232,14 @@ def profile(index: int, context: Context) -> Outcome:
         return exact("optimization profile 0", "the profile that is there anyway")
     if not context.at_least("9.1"):
         return too_old(context, "more than one profile in trtexec", "9.1", "widen the shapes of profile 0")
-    return call(
-        f"profile{index} = builder.create_optimization_profile()", f"config.add_optimization_profile(profile{index})"
-    )
+    name = f"profile{index}"
+    shapes = context.request.profiles.get(index, {})
+    sets = [
+        f"{name}.set_shape({quoted(tensor)}, {tuple(shape.min)}, {tuple(shape.opt)}, {tuple(shape.max)})"
+        for tensor, shape in shapes.items()
+    ]
+    calls = (*sets, f"require_valid({name})") if sets else ()
+    return call(f"{name} = builder.create_optimization_profile()", *calls, f"config.add_optimization_profile({name})")
 
 
 @PRECISION.building("calibProfile")
