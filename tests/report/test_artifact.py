@@ -74,3 +74,11 @@ def test_files_of_no_use(tmp_path: Path) -> None:
         (tmp_path / "m.onnx").write_bytes(content)
         with pytest.raises(InputError, match="is no ONNX model"):
             describe(str(tmp_path / "m.onnx"))
+
+
+def test_an_engine_names_the_tensorrt_that_made_it(tmp_path: Path) -> None:
+    engine = tmp_path / "m.engine"
+    engine.write_bytes(b"ftrt" + bytes(20) + bytes([8, 6, 1, 6]))
+    assert describe(str(engine))["tensorrt"] == "8.6.1.6"
+    engine.write_bytes(b"no engine")
+    assert "tensorrt" not in describe(str(engine))

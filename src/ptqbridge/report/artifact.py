@@ -42,7 +42,18 @@ def describe(path: str, toolchain: str = "local") -> dict[str, Any]:
     built = _build(path, str(head["sha256"]))
     if suffix == ".bin":
         return head | built | _bin(path, toolchain, bool(built.get("build")))
-    return head | built | {"notes": [_CLOSED.get(suffix, _CLOSED[".engine"])]}
+    made_by = _engine(path) if suffix != ".hbm" else {}
+    return head | built | made_by | {"notes": [_CLOSED.get(suffix, _CLOSED[".engine"])]}
+
+
+def _engine(path: str) -> dict[str, Any]:
+    """The TensorRT that made an engine, from the head of the file; nothing when the head is of another form."""
+    from ptqbridge.backends.tensorrt.planfile import plan_version
+
+    try:
+        return {"tensorrt": plan_version(path)}
+    except InputError:
+        return {}
 
 
 def _onnx(path: str) -> dict[str, Any]:
