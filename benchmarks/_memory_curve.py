@@ -1,7 +1,7 @@
 """Draws peak memory of calibration against the number of samples as an SVG, from the JSON of calibration.py --memory.
 
-    python benchmarks/calibration.py --memory 16,64,256,512 --json memory.json mobilenet_v2
-    python benchmarks/_memory_curve.py memory.json docs/calibration-memory.svg
+python benchmarks/calibration.py --memory 16,64,256,512 --json memory.json mobilenet_v2
+python benchmarks/_memory_curve.py memory.json docs/calibration-memory.svg
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -69,7 +70,7 @@ def spread(heights: list[float], least: float = 16.0) -> list[float]:
     """The heights moved apart so that text of that height does not overlap."""
     order = sorted(range(len(heights)), key=lambda place: heights[place])
     moved = list(heights)
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in pairwise(order):
         moved[after] = max(moved[after], moved[before] + least)
     over = max(moved, default=0.0) - (HEIGHT - BOTTOM)
     return [height - max(over, 0.0) for height in moved]
