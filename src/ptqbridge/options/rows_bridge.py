@@ -45,7 +45,8 @@ BRIDGE_ROWS = (
     Option("calibPercentile", CALIBRATION, Float(unit="percent", least=0, most=100),
         "Share of absolute values inside the range, for --calibAlgo=percentile.", ("99.99",), default=99.99, ours=True),
     Option("calibSeed", CALIBRATION, Int(),
-        "Seed of the choice that --calibSamples makes, and of noise when there is no data.", ("0",), default=0, ours=True),
+        "Seed of the choice that --calibSamples makes, and of noise when there is no data.", ("0",), default=0,
+        ours=True),
     Option("skipBroken", CALIBRATION, Int(least=0), "Unreadable samples to pass over before giving up.", ("0",),
         default=0, ours=True),
     Option("memCap", CALIBRATION, Size(), "Memory that calibration may take: MiB, or with a unit K, M or G;"
@@ -84,7 +85,8 @@ BRIDGE_ROWS = (
         default="", ours=True),
     Option("intraOpThreads", INFERENCE, Int(least=0), "Threads inside one query on cpu; 0 shares the cores out evenly.",
         ("0", "1"), default=0, ours=True),
-    Option("verify", INFERENCE, Choice(choices=("sim",)), "Compare the compiled code, run by the compiler's simulator, with"
+    Option("verify", INFERENCE, Choice(choices=("sim",)),
+        "Compare the compiled code, run by the compiler's simulator, with"
         " the quantized model, bit by bit.", ("sim",), default="", ours=True),
     Option("sweepThreads", INFERENCE, Numbers(least=1, most=64), "Numbers of frames in flight to time one after the"
         " other on a board; a table of all comes out.", ("1,2,4,8",), default=(), ours=True),
