@@ -153,8 +153,7 @@ def wait_for_tool(folder: Path, process: subprocess.Popen[str], mark: str) -> li
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         if log.exists() and "Start to Horizon NN Model Convert" in log.read_text(errors="replace"):
-            found = tool_processes(mark)
-            if tool := [pid for pid, command in found if "makertbin" in command and "ptqbridge" not in command]:
+            if tool := [pid for pid, command in tool_processes(mark) if "makertbin" in command]:
                 return tool
         time.sleep(0.02)
     raise AssertionError("the tool never came to work")
