@@ -152,9 +152,10 @@ def wait_for_tool(folder: Path, process: subprocess.Popen[str], mark: str) -> li
     log = folder / "p.hb_mapper.log"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
-        if log.exists() and "Start to Horizon NN Model Convert" in log.read_text(errors="replace"):
-            if tool := [pid for pid, command in tool_processes(mark) if "makertbin" in command]:
-                return tool
+        at_work = log.exists() and "Start to Horizon NN Model Convert" in log.read_text(errors="replace")
+        tool = [pid for pid, command in tool_processes(mark) if "makertbin" in command]
+        if at_work and tool:
+            return tool
         time.sleep(0.02)
     raise AssertionError("the tool never came to work")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
-import re
 import stat
 import subprocess
 import sys
