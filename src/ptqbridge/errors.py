@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class PtqbridgeError(Exception):
     """Base of all expected failures; ``message`` is one line, ``hint`` (optional) says the way out."""
@@ -46,9 +48,16 @@ class ToolchainFailed(PtqbridgeError):
 
 
 class LimitNotMet(PtqbridgeError):
-    """The work was done, but a limit the user stated was not met. Exit status 6."""
+    """The work was done, but a limit the user stated was not met. Exit status 6.
+
+    ``record`` is the result all the same, for ``--json``.
+    """
 
     exit_status = 6
+
+    def __init__(self, message: str, *, hint: str = "", record: Mapping[str, object] | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.record = record or {}
 
 
 INTERRUPTED = 130

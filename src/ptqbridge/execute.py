@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from ptqbridge.backends import load
-from ptqbridge.errors import InputError, OptionError
+from ptqbridge.errors import InputError, LimitNotMet, OptionError
 from ptqbridge.files import write_atomic
 from ptqbridge.invocation import Invocation
 from ptqbridge.plan import Plan, Request
 from ptqbridge.rulebook import Verdict
 
+if TYPE_CHECKING:
+    from ptqbridge.measure.outcome import Outcome
+
 
 def make_plan(request: Request) -> Plan:
     """The plan of one request, refused options and ``--strict`` included. Raises OptionError naming every offender."""
-    plan = load(request.target).plan(request)
+    backend = load(request.target)
+    prepare = getattr(backend, "prepare", None)
+    if prepare:
+        prepare(request)
+    plan = backend.plan(request)
     refuse(plan)
     return plan
 
@@ -49,6 +57,7 @@ def check_files(plan: Plan) -> None:
         ("--calib", plan.build.calibration.cache),
         ("--calibData", _plain_path(plan.build.calibration.data)),
         ("--loadEngine", plan.run.artifact),
+        *(("--loadRefOutputs", path) for path in plan.run.expected.files.values()),
     )
     for option, path in named:
         if path and not os.path.exists(path):
@@ -65,6 +74,26 @@ def refuse_faults(plan: Plan) -> None:
 def _plain_path(data: str) -> str:
     """The file behind ``FILE:ARRAY`` and ``FILE.py:FUNCTION``."""
     return data if os.path.exists(data) else data.rpartition(":")[0] or data
+
+
+def compared(plan: Plan, outcome: Outcome) -> Outcome:
+    """``outcome`` with its outputs held against those of ``--loadRefOutputs``, whatever the target.
+
+    Raises InputError for an expected output that does not fit the run's.
+    """
+    if not plan.run.expected.files or outcome.skipped:
+        return outcome
+    from ptqbridge.measure.accuracy import accuracy_losses
+
+    return replace(outcome, accuracy=accuracy_losses(outcome.outputs, plan.run.expected))
+
+
+def refuse_inaccurate(outcome: Outcome, record: Mapping[str, Any]) -> None:
+    """Raise LimitNotMet with ``record``, naming the outputs further from the expected ones than ``--accuracyThreshold``."""
+    from ptqbridge.measure.accuracy import failures
+
+    if outcome.accuracy and (far := failures(outcome.accuracy)):
+        raise LimitNotMet(f"--accuracyThreshold: {far}", record=record)
 
 
 def write_plan(invocation: Invocation, plan: Plan, folder: str) -> list[str]:

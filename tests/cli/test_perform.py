@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 Ptq = Callable[..., object]
@@ -168,3 +169,25 @@ def test_an_endless_run_reports_when_interrupted(program: Callable[..., object],
     out, err = child.communicate(timeout=60)
     assert child.returncode == 0, err
     assert "Throughput:" in out
+
+
+def test_expected_outputs_pass_or_fail_the_run(ptq: Ptq, mynet: Path, tmp_path: Path) -> None:
+    asked = ("run", f"--loadEngine={mynet}/mynet.onnx", *QUICK, f"--loadInputs=input1:{mynet}/test_small/sample.npy")
+    first = json.loads(ptq(*asked, "--json", "--exportOutput=out.json").out)
+    name, entry = next(iter(first["run"]["outputs"].items()))
+    values = [float(value) for value in json.loads((tmp_path / "out.json").read_text())[0]["values"]]
+    np.array(values, np.float32).reshape(entry["shape"]).tofile(tmp_path / "good.bin")
+    np.array(values, np.float32)[::-1].reshape(entry["shape"]).tofile(tmp_path / "bad.bin")
+    limit = ("--accuracyAlgorithm=cos", "--accuracyThreshold=0.01")
+
+    good = ptq(*asked, *limit, f"--loadRefOutputs={name}:good.bin")
+    assert good.status == 0, good.err
+    assert re.search(rf"Accuracy loss for tensor {name} \(Cosine\): 0\.000000\n", good.out)
+    bad = ptq(*asked, *limit, f"--loadRefOutputs={name}:bad.bin", "--json")
+    record = json.loads(bad.out)
+    assert (bad.status, record["ok"], record["exit_status"]) == (6, False, 6)
+    assert record["error"].startswith(f"--accuracyThreshold: output {name}: Cosine loss ")
+    assert record["run"]["accuracy"][name]["met"] is False and record["run"]["performance"]
+    missing = ptq(*asked, *limit, f"--loadRefOutputs={name}:none.bin")
+    assert missing.status == 3
+    assert "--loadRefOutputs: none.bin does not exist" in missing.err

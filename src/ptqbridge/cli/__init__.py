@@ -120,7 +120,8 @@ def _fail(argv: Sequence[str], error: Exception, message: str, hint: str, status
         import json
 
         record = {"ok": False, "error": message, "hint": hint, "exit_status": status}
-        print(json.dumps({**record, "difference": getattr(error, "difference", "")}, ensure_ascii=False))
+        known = {"difference": getattr(error, "difference", ""), **getattr(error, "record", {})}
+        print(json.dumps({**record, **known}, ensure_ascii=False))
         return status
     print(f"ptqbridge: error: {message}", file=sys.stderr)
     if hint:

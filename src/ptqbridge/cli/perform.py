@@ -15,9 +15,11 @@ from ptqbridge.cli.helptext import command_help
 from ptqbridge.errors import PtqbridgeError
 from ptqbridge.execute import (
     check_files,
+    compared,
     make_plan,
     out_folder,
     refuse_faults,
+    refuse_inaccurate,
     result_record,
     write_into,
     write_plan,
@@ -89,13 +91,14 @@ def _perform(invocation: Invocation, plan: Plan, backend: Backend, log: TrtLog) 
     with _artifact(plan, backend, log.info) as (path, built):
         if built is not None:
             _say_built(built, log)
-        outcome = backend.run(plan, path, say=log.info)
+        outcome = compared(plan, backend.run(plan, path, say=log.info))
         present(outcome, plan.run.reports, log)
         for unwritten in export(outcome, plan.run.reports):
             log.warning(f"{unwritten} was not written: this run has no content for it")
     record = result_record(plan, build=built.to_dict() if built else None, run=outcome.to_dict())
     if folder:
         write_into(folder, "result.json", json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+    refuse_inaccurate(outcome, record)
     return record
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ptqbridge.measure.accuracy import AccuracyLoss
     from ptqbridge.measure.export import LayerTimes
     from ptqbridge.measure.summary import Performance
     from ptqbridge.measure.trace import Trace
@@ -42,6 +43,7 @@ class Outcome:
         policy: the effective measuring policy and the versions involved, as plain data.
         skipped: loaded but not run, as was asked.
         interrupted: an endless run was ended by Ctrl-C.
+        accuracy: the outputs against the expected ones of ``--loadRefOutputs``.
     """
 
     artifact: str
@@ -59,6 +61,7 @@ class Outcome:
     policy: Mapping[str, object] = field(default_factory=dict)
     skipped: bool = False
     interrupted: bool = False
+    accuracy: tuple[AccuracyLoss, ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -78,6 +81,7 @@ class Outcome:
             "policy": dict(self.policy),
             "skipped": self.skipped,
             "interrupted": self.interrupted,
+            "accuracy": {loss.output: loss.to_dict() for loss in self.accuracy} or None,
             "warnings": list(self.warnings),
             "notes": list(self.notes),
         }

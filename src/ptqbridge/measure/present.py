@@ -38,6 +38,7 @@ def present(outcome: Outcome, reports: Reports, log: TrtLog) -> None:
         log.warning(*load_warnings(outcome.load_times_s))
         return
     _figures(outcome, reports, log)
+    log.info(*(loss.text() for loss in outcome.accuracy))
     if reports.dump_output:
         log.info(*files.output_lines(outcome.outputs))
     if reports.dump_raw:

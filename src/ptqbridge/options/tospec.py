@@ -5,7 +5,7 @@ from __future__ import annotations
 from ptqbridge.options.checks import model_format
 from ptqbridge.options.given import GivenOptions
 from ptqbridge.options.shapes import plan_shapes
-from ptqbridge.spec import BuildSpec, Calibration, ModelFile, Precision, Preprocess, Reports, RunSpec
+from ptqbridge.spec import BuildSpec, Calibration, Expected, ModelFile, Precision, Preprocess, Reports, RunSpec
 
 _PRECISIONS = ("fp16", "bf16", "int8", "fp8", "int4")
 _DETAIL = {"layer_names_only": "names", "detailed": "detailed", "none": "none"}
@@ -54,7 +54,18 @@ def run_spec(options: GivenOptions) -> RunSpec:
         time_load=options.value("timeDeserialize"),
         skip=options.has("skipInference", "buildOnly", "buildDLAStandalone"),
         device=options.value("device"),
+        expected=_expected(options),
         reports=_reports(options),
+    )
+
+
+def _expected(options: GivenOptions) -> Expected:
+    return Expected(
+        files=options.value("loadRefOutputs"),
+        algorithm=options.value("accuracyAlgorithm"),
+        limit=options.value("accuracyThreshold"),
+        atol=float(options.value("atol")),
+        rtol=float(options.value("rtol")),
     )
 
 

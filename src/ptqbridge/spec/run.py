@@ -31,6 +31,17 @@ class Reports:
 
 
 @dataclass(frozen=True)
+class Expected:
+    """Expected outputs by name (``files``), and the distance from them that fails the run (``limit``)."""
+
+    files: Mapping[str, str] = field(default_factory=dict)
+    algorithm: str = "l0"
+    limit: float = 0.0
+    atol: float = 1e-5
+    rtol: float = 1e-5
+
+
+@dataclass(frozen=True)
 class RunSpec:
     """How to run an artifact. Durations are in the unit of their name; ``duration_s`` -1 runs until interrupted."""
 
@@ -51,4 +62,5 @@ class RunSpec:
     time_load: bool = False
     skip: bool = False
     device: int = 0
+    expected: Expected = Expected()
     reports: Reports = Reports()

@@ -274,15 +274,20 @@ always("timeRefit", "dumpRefit", outcome=ignored("nothing can be refitted, as in
 always("persistentCacheRatio", outcome=ignored(_NO_GPU))
 always("allocationStrategy", outcome=ignored(_NO_GPU))
 always("refitFromOnnx", outcome=refused("a loaded session cannot take other weights; build from that model"))
+always("loadRefOutputs", outcome=exact("the outputs of the last query are held against these files"))
 always(
-    "loadRefOutputs",
     "refPair",
-    "accuracyAlgorithm",
-    "accuracyThreshold",
-    "atol",
-    "rtol",
-    outcome=refused("comparing with expected outputs is not offered on this target yet"),
+    outcome=refused("several reference pairs are not compared in one run; run once per pair with --loadRefOutputs"),
 )
+
+
+@rule("accuracyAlgorithm", "accuracyThreshold", "atol", "rtol")
+def accuracy(value: object, context: Context) -> Outcome:
+    """What is accepted of the distance to the expected outputs."""
+    if not context.request.run.expected.files:
+        return ignored("no --loadRefOutputs to compare with")
+    return exact("the distance to the expected outputs; exit status 6 from the threshold on")
+
 
 # Reporting
 always("avgRuns", "percentile", outcome=exact("the same statistics"))
@@ -331,7 +336,18 @@ always("fixShapes", outcome=ignored("ONNX Runtime takes dynamic dimensions"))
 always("convertOpset", outcome=ignored("ONNX Runtime takes the opset and IR version that were loaded"))
 always("checkOperators", outcome=ignored("it is for the Horizon targets"))
 always("calibData", outcome=exact("the samples whose activations give the ranges"))
-always("calibAlgo", outcome=exact("how ranges are chosen from the samples"))
+
+
+@rule("calibAlgo")
+def algorithm(word: str, context: Context) -> Outcome:
+    """``load`` and ``skip`` are hb_mapper's."""
+    if word == "load":
+        return refused("ranges are not loaded here: a model with Q/DQ nodes runs as it is, without --int8")
+    if word == "skip":
+        return refused("it is for the Horizon targets; here --int8 without --calibData makes its ranges up")
+    return exact("how ranges are chosen from the samples")
+
+
 always("calibSamples", "calibSeed", "skipBroken", outcome=exact("the same on every target"))
 always("calibBatch", outcome=exact("samples per calibration inference", "dynamic batch only; the ranges stay the same"))
 always("calibPercentile", outcome=exact("share of magnitudes inside the range"))

@@ -305,7 +305,7 @@ def accuracy_algorithm(name: str, context: Context) -> Outcome:
 @INFERENCE.running("accuracyThreshold")
 def accuracy_threshold(limit: float, context: Context) -> Outcome:
     """Exit status 6 when it is passed."""
-    return _accuracy(f"exit status 6 when the distance is above {limit:g}", context)
+    return _accuracy(f"exit status 6 from a distance of {limit:g} on", context)
 
 
 @INFERENCE.running("atol", "rtol")
