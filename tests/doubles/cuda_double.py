@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-ATTRIBUTES = {16: 132, 13: 1_980_000, 36: 2_619_000, 37: 6144, 32: 1, 75: 9, 76: 0, 81: 233_472, 108: 31_457_280}
+ATTRIBUTES = {16: 132, 13: 1_980_000, 36: 2_619_000, 37: 6144, 32: 1, 75: 9, 76: 0, 81: 233_472, 108: 31_457_280, 18: 0}
 
 
 class CudaDouble:
@@ -68,6 +68,12 @@ class CudaDouble:
 
     def _cuMemcpyDtoHAsync_v2(self, target: Any, source: Any, size: Any, stream: Any) -> None:
         ctypes.memmove(target.value, source.value, size.value)
+
+    def _cuMemcpyDtoH_v2(self, target: Any, source: Any, size: Any) -> None:
+        ctypes.memmove(target.value, source.value, size.value)
+
+    def _cuDeviceGetPCIBusId(self, text: Any, length: int, number: Any) -> None:
+        text.value = b"0000:17:00.0"
 
     def _cuStreamBeginCapture_v2(self, stream: Any, mode: int) -> None:
         self.capturing = True

@@ -1,7 +1,7 @@
 """The NVIDIA driver through ctypes: a device, its primary context, streams. Nothing needs to be installed for it.
 
-TensorRT takes plain CUstream numbers, so neither pycuda (which every user would have to compile) nor cuda-python is
-needed. Names and numbers are those of the CUDA driver API (cuda.h). An emitted script carries this file's text.
+TensorRT takes plain CUstream numbers, so this serves where neither pycuda nor cuda-python is installed (device.py
+chooses). Names and numbers are those of the CUDA driver API (cuda.h). An emitted script carries this file's text.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import ctypes
 from typing import Any
 
 LIBRARY = "libcuda.so.1"
-_ATTRIBUTES = {
+ATTRIBUTES = {
     "multiprocessors": 16,
     "clock_khz": 13,
     "memory_clock_khz": 36,
@@ -20,15 +20,16 @@ _ATTRIBUTES = {
     "compute_minor": 76,
     "shared_memory_per_multiprocessor": 81,
     "persisting_l2_bytes": 108,
+    "integrated": 18,
 }
 """CUdevice_attribute numbers."""
 
 
 class CudaError(Exception):
-    """A call of the driver failed. ``status`` is its CUresult; 2 is out of memory."""
+    """A call of the driver failed. ``status`` is its CUresult (2 is out of memory), negative where it is unknown."""
 
     def __init__(self, call: str, status: int, name: str = "") -> None:
-        super().__init__(f"{call}: {name or 'error'} ({status})")
+        super().__init__(f"{call}: {name or 'error'}" + (f" ({status})" if status >= 0 else ""))
         self.status = status
 
 
@@ -51,9 +52,10 @@ class Driver:
     def __call__(self, name: str, *arguments: Any) -> None:
         status = getattr(self.library, name)(*arguments)
         if status:
-            raise CudaError(name, status, self._name(status))
+            raise CudaError(name, status, self.name(status))
 
-    def _name(self, status: int) -> str:
+    def name(self, status: int) -> str:
+        """CUDA's name of a CUresult, or ""."""
         text = ctypes.c_char_p()
         known = self.library.cuGetErrorName(status, ctypes.byref(text)) == 0
         return (text.value or b"").decode() if known else ""
@@ -92,7 +94,7 @@ class Device:
         self.index = index
         count = self.driver.count()
         if not 0 <= index < count:
-            raise CudaError(f"device {index}", 101, f"there {'is' if count == 1 else 'are'} {count}, counted from 0")
+            raise CudaError(f"--device={index}", 101, f"there {'is' if count == 1 else 'are'} {count}, counted from 0")
         self._number = ctypes.c_int()
         self.driver("cuDeviceGet", ctypes.byref(self._number), index)
         self._context = ctypes.c_void_p()
@@ -117,23 +119,25 @@ class Device:
         return Stream(self.driver)
 
     def info(self) -> dict[str, Any]:
-        """Name, memory in bytes, and the attributes that the log shows, under the names of ``_ATTRIBUTES``."""
+        """Name, memory in bytes, and the attributes that the log shows, under the names of ``ATTRIBUTES``."""
         name = ctypes.create_string_buffer(256)
         self.driver("cuDeviceGetName", name, len(name), self._number)
         memory = ctypes.c_size_t()
         self.driver("cuDeviceTotalMem_v2", ctypes.byref(memory), self._number)
         found: dict[str, Any] = {"name": name.value.decode(), "memory_bytes": memory.value}
-        for word in _ATTRIBUTES:
+        for word in ATTRIBUTES:
             found[word] = self.attribute(word)
         version = ctypes.c_int()
         self.driver("cuDriverGetVersion", ctypes.byref(version))
         found["driver_cuda"] = f"{version.value // 1000}.{version.value % 1000 // 10}"
+        self.driver("cuDeviceGetPCIBusId", name, len(name), self._number)
+        found["pci"] = name.value.decode()
         return found
 
     def attribute(self, word: str) -> int:
-        """One of ``_ATTRIBUTES``."""
+        """One of ``ATTRIBUTES``."""
         value = ctypes.c_int()
-        self.driver("cuDeviceGetAttribute", ctypes.byref(value), _ATTRIBUTES[word], self._number)
+        self.driver("cuDeviceGetAttribute", ctypes.byref(value), ATTRIBUTES[word], self._number)
         return value.value
 
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ptqbridge.backends.tensorrt.cuda import CudaError, Device
-from ptqbridge.backends.tensorrt.gpu import Buffer, Event, Graph, Step, run_steps
+from ptqbridge.backends.tensorrt.cuda import CudaError
 
 if TYPE_CHECKING:
+    from ptqbridge.backends.tensorrt.device import Buffer, Device, Event, Graph
     from ptqbridge.measure.trace import Trace
 
 COLUMNS = (
@@ -28,6 +28,14 @@ COLUMNS = (
     "d2h_start",
     "d2h_end",
 )
+
+
+Steps = Callable[[], None]
+"""Calls of the device layer, ready to be made; raises CudaError."""
+
+
+def _nothing() -> None:
+    pass
 
 
 class LaunchFailed(Exception):
@@ -48,12 +56,12 @@ class _Slot:
     """The events of one query in flight."""
 
     def __init__(self, device: Device, spin: bool) -> None:
-        self.events = [Event(device.driver, spin=spin) for _ in range(6)]
+        self.events = [device.event(spin=spin) for _ in range(6)]
         self.busy = False
         self.host = (0, 0)
-        self.before: tuple[Step, ...] = ()
-        self.after: tuple[Step, ...] = ()
-        self.wait: Step = int
+        self.before: Steps = _nothing
+        self.after: Steps = _nothing
+        self.wait: Steps = _nothing
 
 
 class GpuStream:
@@ -82,38 +90,34 @@ class GpuStream:
         self.zero_ns = 0
         self.graph: Graph | None = None
         self.note = ""
-        self.launch: Step = self._execute
+        self.launch: Steps = self._execute
 
     def _settle(self, slot: _Slot) -> None:
         """The steps of a query, made once."""
+        batch = self.device.batch
         source, compute, sink = self.streams
         h2d_start, h2d_end, compute_start, compute_end, d2h_start, d2h_end = slot.events
         if not self.policy.transfers:
-            slot.before = (compute_start.recorder(compute),)
-            slot.after = (compute_end.recorder(compute),)
-            slot.wait = compute_end.synchronizer()
+            slot.before = batch([compute_start.recorder(compute)])
+            slot.after = batch([compute_end.recorder(compute)])
+            slot.wait = batch([compute_end.synchronizer()])
             return
-        up = tuple(step for step in (buffer.uploader(source) for buffer in self.inputs) if step)
-        down = tuple(step for step in (buffer.downloader(sink) for buffer in self.outputs) if step)
-        slot.before = (
-            *(h2d_start.recorder(source), *up, h2d_end.recorder(source), h2d_end.waiter(compute)),
-            compute_start.recorder(compute),
-        )
-        slot.after = (
-            *(compute_end.recorder(compute), compute_end.waiter(sink), d2h_start.recorder(sink), *down),
-            d2h_end.recorder(sink),
-        )
-        slot.wait = d2h_end.synchronizer()
+        up = [buffer.uploader(source) for buffer in self.inputs]
+        down = [buffer.downloader(sink) for buffer in self.outputs]
+        before = [h2d_start.recorder(source), *up, h2d_end.recorder(source), h2d_end.waiter(compute)]
+        slot.before = batch([*before, compute_start.recorder(compute)])
+        after = [compute_end.recorder(compute), compute_end.waiter(sink), d2h_start.recorder(sink), *down]
+        slot.after = batch([*after, d2h_end.recorder(sink)])
+        slot.wait = batch([d2h_end.synchronizer()])
 
-    def _execute(self) -> int:
+    def _execute(self) -> None:
         if not self.context.execute_async_v3(self.streams[1].handle):
             raise LaunchFailed
-        return 0
 
     def prepare(self) -> None:
         """Copy the inputs, run once, and capture the launch if asked. Raises LaunchFailed and CudaError."""
         source, compute, _ = self.streams
-        run_steps(self.device.driver, tuple(step for step in (b.uploader(source) for b in self.inputs) if step))
+        self.device.batch([buffer.uploader(source) for buffer in self.inputs])()
         source.synchronize()
         self._execute()
         if self.after_launch is not None:
@@ -121,11 +125,10 @@ class GpuStream:
         compute.synchronize()
         if self.policy.graph:
             try:
-                self.graph = Graph(self.device.driver, compute, self._captured)
-                self.launch = self.graph.launcher
+                self.graph = self.device.graph(compute, self._captured)
+                self.launch = self.device.batch([self.graph.launcher])
             except CudaError as error:
                 self.note = f"the engine cannot be captured as a CUDA graph and runs without: {error}"
-                self.launch = self._execute
 
     def _captured(self) -> bool:
         return bool(self.context.execute_async_v3(self.streams[1].handle))
@@ -134,21 +137,16 @@ class GpuStream:
         """The first copy waits for the zero event, so that no stamp lies before it."""
         self.zero_ns = zero_ns
         first = self.streams[0 if self.policy.transfers else 1]
-        run_steps(self.device.driver, (self.zero.waiter(first),))
+        self.device.batch([self.zero.waiter(first)])()
 
     def enqueue(self) -> None:
         """One query on the next slot."""
         slot = self.slots[self.at]
-        for step in slot.before:
-            if step():
-                run_steps(self.device.driver, (step,))
+        slot.before()
         started = self.clock()
-        if self.launch():
-            raise LaunchFailed
+        self.launch()
         ended = self.clock()
-        for step in slot.after:
-            if step():
-                run_steps(self.device.driver, (step,))
+        slot.after()
         if self.after_launch is not None:
             self.after_launch()
         slot.host = (started, ended)
@@ -160,9 +158,10 @@ class GpuStream:
         slot = self.slots[self.at]
         if not slot.busy:
             return None
-        run_steps(self.device.driver, (slot.wait,))
+        slot.wait()
         slot.busy = False
         started, ended = ((moment - self.zero_ns) * 1e-6 for moment in slot.host)
+        stamps: list[float]
         if self.policy.transfers:
             stamps = [event.since(self.zero) for event in slot.events]
         else:  # copies before and after the loop only: their stamps fall onto those of the compute part
@@ -177,7 +176,7 @@ class GpuStream:
             self.sync()
             self.at = (self.at + 1) % len(self.slots)
         sink = self.streams[2]
-        run_steps(self.device.driver, tuple(step for step in (b.downloader(sink) for b in self.outputs) if step))
+        self.device.batch([buffer.downloader(sink) for buffer in self.outputs])()
         sink.synchronize()
 
     def trace(self) -> Trace:

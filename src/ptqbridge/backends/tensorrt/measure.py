@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ptqbridge.backends.tensorrt.cuda import CudaError, Device
-from ptqbridge.backends.tensorrt.gpu import OUT_OF_MEMORY, Buffer, Event
+from ptqbridge.backends.tensorrt.cuda import CudaError
+from ptqbridge.backends.tensorrt.device import OUT_OF_MEMORY, Buffer, Device, Event
 from ptqbridge.backends.tensorrt.gpu_stream import GpuStream, LaunchFailed, Policy
 from ptqbridge.backends.tensorrt.perform import Performer
 from ptqbridge.backends.tensorrt.planfile import plan_version
@@ -175,7 +175,6 @@ class _Job:
         from ptqbridge.measure.summary import summarize
         from ptqbridge.measure.trace import merge
 
-        driver = self.device.driver
         settings = self.plan.settings
         policy = Policy(
             transfers=self.spec.transfers,
@@ -187,7 +186,7 @@ class _Job:
         with ExitStack() as stack:
             main = self.device.stream()
             stack.callback(main.close)
-            zero = Event(driver, spin=False)
+            zero = self.device.event(spin=False)
             stack.callback(zero.close)
             streams: list[GpuStream] = []
             buffers: list[tuple[list[Tensor], dict[str, Buffer]]] = []
@@ -195,7 +194,7 @@ class _Job:
             for number in range(count):
                 context, tensors = self._context(profiler if number == 0 else None)
                 own = {
-                    tensor.spec.name: Buffer(driver, tensor.nbytes, managed=bool(settings.get("managed", False)))
+                    tensor.spec.name: self.device.buffer(tensor.nbytes, managed=bool(settings.get("managed", False)))
                     for tensor in tensors
                 }
                 for buffer in own.values():
@@ -220,7 +219,7 @@ class _Job:
             if profiler:
                 profiler.start()
             with _collector_off():
-                result = run_loop(streams, self._loop(), zero=lambda: _zero(zero, main), attach=self._attached)
+                result = run_loop(streams, self._loop(), zero=self._zero(zero, main), attach=self._attached)
             trace = merge([stream.trace() for stream in streams])
             notes = tuple(dict.fromkeys(stream.note for stream in streams if stream.note))
             outputs = _outputs(*buffers[0])
@@ -329,6 +328,15 @@ class _Job:
             spec.iterations, spec.duration_s, spec.warmup_ms, spec.idle_ms, spec.sleep_ms, threads=spec.threads
         )
 
+    def _zero(self, event: Event, stream: Any) -> Callable[[], int]:
+        record = self.device.batch([event.recorder(stream)])
+
+        def zero() -> int:
+            record()
+            return time.perf_counter_ns()
+
+        return zero
+
     @contextmanager
     def _attached(self) -> Iterator[None]:
         self.device.enter()
@@ -361,11 +369,6 @@ class _Job:
                 "python": platform.python_version(),
             },
         }
-
-
-def _zero(event: Event, stream: Any) -> int:
-    event.record(stream)
-    return time.perf_counter_ns()
 
 
 def _outputs(tensors: Sequence[Tensor], buffers: dict[str, Buffer]) -> Tensors:

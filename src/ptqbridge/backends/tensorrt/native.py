@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ptqbridge.backends.tensorrt.cuda import Device, Stream
-from ptqbridge.backends.tensorrt.gpu import Buffer, run_steps
 from ptqbridge.errors import InputError
 from ptqbridge.files import write_atomic
 from ptqbridge.plan import Plan
 
 if TYPE_CHECKING:
+    from ptqbridge.backends.tensorrt.device import Buffer, Device, Stream
     from ptqbridge.data import Samples
 
 CLASSES = {
@@ -72,11 +71,10 @@ class Feed:
                     f"--calibData: expected batches of {name} {expected} (its optimal shape), found {found}"
                 )
             if name not in self.buffers:
-                self.buffers[name] = Buffer(self.device.driver, data.nbytes, managed=False)
+                self.buffers[name] = self.device.buffer(data.nbytes)
             buffer = self.buffers[name]
             buffer.host[:] = data.reshape(-1).view(np.uint8)
-            upload = buffer.uploader(self.stream)
-            run_steps(self.device.driver, (upload,) if upload else ())
+            self.device.batch([buffer.uploader(self.stream)])()
         self.stream.synchronize()
         self.batches += 1
         self.told(self.batches)

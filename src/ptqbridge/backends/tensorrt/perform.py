@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ptqbridge.backends.tensorrt import aids, cuda
+from ptqbridge.backends.tensorrt import aids, cuda, device
 from ptqbridge.backends.tensorrt.call import Call, read_call
 from ptqbridge.backends.tensorrt.version import generation
 from ptqbridge.errors import InputError, PtqbridgeError, ToolchainFailed, ToolchainMissing
@@ -46,7 +46,7 @@ class Performer:
         self.names |= {
             "int": int,
             "ctypes": ctypes,
-            "open_device": cuda.open_device,
+            "open_device": device.open_device,
             "message_log": lambda trt: aids.message_log(trt, say),
             "cached_ranges": lambda trt, path: aids.cached_ranges(trt, path, say),
             "native_calibrator": native,
