@@ -89,7 +89,7 @@ def compared(plan: Plan, outcome: Outcome) -> Outcome:
 
 
 def refuse_inaccurate(outcome: Outcome, record: Mapping[str, Any]) -> None:
-    """Raise LimitNotMet with ``record`` when an output is further from the expected one than ``--accuracyThreshold``."""
+    """Raise LimitNotMet with ``record`` when an output is further from the expected one than was accepted."""
     from ptqbridge.measure.accuracy import failures
 
     if outcome.accuracy and (far := failures(outcome.accuracy)):
