@@ -1,56 +1,36 @@
 """What a query on the GPU costs the host: the timing loop with a driver library that answers at once.
 
-The library is compiled here (cc), so calling the driver from Python costs what it does; GPU and TensorRT cost nothing
-here. The limits of the project: 60 us per query without, 20 us with a CUDA graph and without copies.
+The library is compiled here (cc) from tests/doubles/cuda_stub.c, so calling the driver from Python costs what it does;
+GPU and TensorRT cost nothing here. Measured is CPU time, for each way to the GPU that is installed (device.py). The
+limits of the project: 60 us per query without, 20 us with a CUDA graph and without copies.
 """
 
 from __future__ import annotations
 
-import ctypes
+import importlib.util
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from ptqbridge.backends.tensorrt import cuda
-from ptqbridge.backends.tensorrt.gpu import Buffer, Event
+from ptqbridge.backends.tensorrt.cuda import CudaError
+from ptqbridge.backends.tensorrt.device import CHOICE, LAYERS, Device, open_device
 from ptqbridge.backends.tensorrt.gpu_stream import GpuStream, Policy
 from ptqbridge.measure.loop import LoopPolicy, run_loop
 
-SOURCE = """
-#include <stddef.h>
-#include <stdlib.h>
-int cuInit(unsigned f) { return 0; }
-int cuDeviceGetCount(int *n) { *n = 1; return 0; }
-int cuDeviceGet(int *d, int i) { *d = i; return 0; }
-int cuDevicePrimaryCtxRetain(void **c, int d) { *c = (void *)1; return 0; }
-int cuCtxPushCurrent_v2(void *c) { return 0; }
-int cuCtxPopCurrent_v2(void **c) { return 0; }
-int cuStreamCreate(void **s, unsigned f) { *s = malloc(1); return 0; }
-int cuStreamDestroy_v2(void *s) { return 0; }
-int cuStreamSynchronize(void *s) { return 0; }
-int cuStreamWaitEvent(void *s, void *e, unsigned f) { return 0; }
-int cuEventCreate(void **e, unsigned f) { *e = malloc(1); return 0; }
-int cuEventDestroy_v2(void *e) { return 0; }
-int cuEventRecord(void *e, void *s) { return 0; }
-int cuEventSynchronize(void *e) { return 0; }
-int cuEventElapsedTime(float *ms, void *a, void *b) { *ms = 1.0f; return 0; }
-int cuMemAlloc_v2(unsigned long long *p, size_t n) { *p = (unsigned long long)malloc(n); return 0; }
-int cuMemFree_v2(unsigned long long p) { return 0; }
-int cuMemHostAlloc(void **p, size_t n, unsigned f) { *p = malloc(n); return 0; }
-int cuMemFreeHost(void *p) { return 0; }
-int cuMemcpyHtoDAsync_v2(unsigned long long d, void *s, size_t n, void *t) { return 0; }
-int cuMemcpyDtoHAsync_v2(void *d, unsigned long long s, size_t n, void *t) { return 0; }
-int cuStreamBeginCapture_v2(void *s, int m) { return 0; }
-int cuStreamEndCapture(void *s, void **g) { *g = (void *)1; return 0; }
-int cuGraphInstantiateWithFlags(void **e, void *g, unsigned long long f) { *e = (void *)1; return 0; }
-int cuGraphDestroy(void *g) { return 0; }
-int cuGraphLaunch(void *g, void *s) { return 0; }
-int cuGraphExecDestroy(void *g) { return 0; }
-int cuGetErrorName(int s, char **t) { return 1; }
-"""
+ROOT = Path(__file__).parents[1]
+ROUNDS = 3
+RUNS = (
+    ("copies in each query", Policy(), 60.0),
+    ("no copies", Policy(transfers=False), 60.0),
+    ("CUDA graph, with copies", Policy(graph=True), 60.0),
+    ("CUDA graph, no copies", Policy(transfers=False, graph=True), 20.0),
+)
 QUERIES = 20_000
 
 
@@ -61,34 +41,58 @@ class Context:
         return True
 
 
-def microseconds(policy: Policy) -> float:
+def measure(layer: str) -> None:
+    """Print the host time per query for each way of running, with this way to the GPU."""
+    os.environ[CHOICE] = layer
+    try:
+        device = open_device(0)
+    except CudaError as error:
+        print(f"{layer}: {error}")
+        return
+    print(device.layer)
+    for name, policy, limit in RUNS:
+        best = min(microseconds(device, policy) for _ in range(ROUNDS))
+        print(f"  {name:<24} {best:6.1f} us per query (limit {limit:g})")
+    device.close()
+
+
+def microseconds(device: Device, policy: Policy) -> float:
     """Host time per query."""
-    device = cuda.open_device(0)
-    zero = Event(device.driver, spin=True)
-    buffers = [Buffer(device.driver, 600_000, managed=False), Buffer(device.driver, 4000, managed=False)]
+    zero = device.event(spin=True)
+    device.batch([zero.recorder(device.stream())])()
+    buffers = [device.buffer(600_000), device.buffer(4000)]
     stream = GpuStream(device, Context(), buffers[:1], buffers[1:], zero, policy)
     stream.prepare()
-    started = time.perf_counter()
-    run_loop([stream], LoopPolicy(QUERIES, 0.0, 0.0))
-    return (time.perf_counter() - started) / QUERIES * 1e6
+    started = time.process_time()
+    run_loop([stream], LoopPolicy(QUERIES, 0.0, 0.0), attach=lambda: attached(device))
+    return (time.process_time() - started) / QUERIES * 1e6
+
+
+@contextmanager
+def attached(device: Device) -> Iterator[None]:
+    """The device's context in the loop's thread."""
+    device.enter()
+    yield
+    device.leave()
 
 
 def main() -> None:
+    if sys.argv[1:]:
+        for layer in sys.argv[1:]:
+            measure(layer)
+        return
     if shutil.which("cc") is None:
         sys.exit("no C compiler (cc), which makes the driver library that answers at once")
+    sys.path.insert(0, str(ROOT / "tests" / "doubles"))
+    from cuda_stub import compile_stub
+
+    found = importlib.util.find_spec("pycuda")
+    linked = [path for place in (found.submodule_search_locations if found else ()) for path in Path(place).glob("*.so")]
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "cuda.c"
-        source.write_text(SOURCE)
-        library = str(Path(folder) / "libcuda.so.1")
-        subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-w", "-o", library, str(source)], check=True)
-        cuda.load_library = lambda: ctypes.CDLL(library)
-        for name, policy, limit in (
-            ("copies in each query", Policy(), 60.0),
-            ("no copies", Policy(transfers=False), 60.0),
-            ("CUDA graph, no copies", Policy(transfers=False, graph=True), 20.0),
-        ):
-            best = min(microseconds(policy) for _ in range(3))
-            print(f"{name:<24} {best:6.1f} us per query (limit {limit:g})")
+        compile_stub(Path(folder), linked, copies=False)
+        there = os.pathsep.join(filter(None, (folder, os.environ.get("LD_LIBRARY_PATH", ""))))
+        # The dynamic linker reads the variable when a process starts.
+        subprocess.run([sys.executable, __file__, *LAYERS], env={**os.environ, "LD_LIBRARY_PATH": there}, check=True)
 
 
 if __name__ == "__main__":

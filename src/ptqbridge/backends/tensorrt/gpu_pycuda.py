@@ -6,6 +6,7 @@ makes is given back when Python lets go of it; ``close`` does that while the con
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -163,6 +164,8 @@ class PycudaDevice:
             self.context = self.made.retain_primary_context()
         self.layer = f"pycuda {pycuda.VERSION_TEXT}"
         self.enter()
+        # pycuda aborts the process when a context is still current at its end.
+        atexit.register(self.close)
 
     def enter(self) -> None:
         """See ``device.Device``."""
@@ -175,9 +178,11 @@ class PycudaDevice:
             driver.Context.pop()
 
     def close(self) -> None:
-        """See ``device.Device``; pycuda gives the context back with its last object."""
+        """See ``device.Device``."""
+        atexit.unregister(self.close)
         self.leave()
-        self.context = None
+        with _told():
+            self.context.detach()
 
     def stream(self) -> Stream:
         """See ``device.Device``."""
