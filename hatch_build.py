@@ -1,4 +1,4 @@
-"""Compiles the counting loop of calibration into the wheel when a C compiler is there; without one the wheel is pure.
+"""Compiles the inner loops of calibration into the wheel when a C compiler is there; without one the wheel is pure.
 
 Run as a script it compiles in the checkout: ``python hatch_build.py``. With PTQBRIDGE_PURE=1 nothing is compiled.
 """

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ptqbridge.errors import InputError, PtqbridgeError
 from ptqbridge.model.save import session_model
 from ptqbridge.quantize.histogram import Collector, Scratch
-from ptqbridge.quantize.kernel import counting_kernel
+from ptqbridge.quantize.kernel import load_kernel
 from ptqbridge.quantize.observe import Observation
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class _Worker:
         new_collector: NewCollector | None,
     ) -> None:
         self.findings = Findings()
-        self._scratch = Scratch(counting_kernel())
+        self._scratch = Scratch(load_kernel())
         self._session = session
         self._observation = observation
         self._new_collector = new_collector
@@ -247,22 +247,24 @@ class _Worker:
         """Look at a tensor on the host: its extremes, and with ``keep`` what the method collects of it."""
         if array.size == 0:
             return
-        high = float(array.max())
-        low = 0.0 if never_negative else float(array.min())
-        if not keep:
-            _check_finite(sample, name, low, high)
-            return
-        self._extend(sample, name, low, high)
-        if self._new_collector is not None:
-            values = np.ascontiguousarray(array, np.float32).reshape(-1)
+        low = 0.0 if never_negative else None
+        values = np.ascontiguousarray(array, np.float32).reshape(-1)
+        if not keep or self._new_collector is None:
+            found = self._scratch.extremes(values, low)
+        else:
             collector = self.findings.collectors.get(name)
             if collector is None:
                 collector = self.findings.collectors[name] = self._new_collector(name, values.size, self._scratch)
-            collector.add(values, low, high)
+            found = collector.add(values, low)
+        _check_finite(sample, name, *found)
+        if keep:
+            if array.dtype == np.float64:  # its own, not rounded
+                found = float(array.min()), float(array.max())
+            self._extend(sample, name, *found)
 
     def _extend(self, sample: str, name: str, low: float, high: float) -> None:
         _check_finite(sample, name, low, high)
-        self.findings.extremes.setdefault(name, Extremes()).add(low, high)
+        self.findings.extremes.setdefault(name, Extremes()).add(low + 0.0, high + 0.0)  # no -0.0
 
 
 def _check_finite(sample: str, name: str, low: float, high: float) -> None:

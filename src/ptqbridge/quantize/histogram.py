@@ -11,19 +11,24 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ptqbridge.quantize.kernel import TABLES, Count
-
-Values = npt.NDArray[np.float32]
+from ptqbridge.quantize.kernel import Kernel, Values
 
 _CHUNK = 32_768
 """Elements handled at a time: 128 KiB of float32, so that the passes over one chunk stay in the L2 cache."""
+
+_LARGE_CHUNK = 8 * _CHUNK
+"""The same for the compiled loop, which passes once."""
 
 
 class Collector(Protocol):
     """Keeps what one method needs of one tensor."""
 
-    def add(self, values: Values, low: float, high: float) -> None:
-        """Take in one sample's ``values`` (flat, finite, float32), whose extremes are ``low`` and ``high``."""
+    def add(self, values: Values, low: float | None = None, high: float | None = None) -> tuple[float, float]:
+        """Take in one sample's ``values`` (flat, contiguous, float32, at least one), and return their extremes.
+
+        ``low`` and ``high``: the extremes, as far as they are known. Where what is returned is not finite, some value
+        was not, and the collector is of no use any more.
+        """
 
     def state(self) -> tuple[npt.NDArray[Any], list[int]]:
         """Everything kept, for a checkpoint."""
@@ -33,35 +38,59 @@ class Collector(Protocol):
 
 
 class Scratch:
-    """Working memory for one worker, so that no chunk allocates; and how values are counted.
+    """Working memory for one worker, so that no chunk allocates; and how values are looked at.
 
-    ``kernel``: the compiled loop, ``None`` to count with NumPy. The counts are the same.
+    ``kernel``: the compiled loops, ``None`` to do the same with NumPy.
     """
 
     _SPREAD = 4  # as many tables are counted into by turns: neighbours are often equal, and then wait for each other
     _SPREAD_BINS = 4096  # with more bins the tables leave the L2 cache
 
-    def __init__(self, kernel: Count | None = None) -> None:
-        self._kernel = kernel
-        self._tables = np.zeros(0, np.uint32)
-        self._real = np.empty(_CHUNK, np.float32)
-        self._index = np.empty(_CHUNK, np.int32)  # processors convert float32 to this at once, and to int64 one by one
-        self._place = np.empty(_CHUNK, np.intp)
-        self._turns = np.arange(_CHUNK, dtype=np.intp) % self._SPREAD
+    def __init__(self, kernel: Kernel | None = None) -> None:
+        self.kernel = kernel
+        self.real = np.empty(_CHUNK if kernel is None else _LARGE_CHUNK, np.float32)
+        if kernel is None:
+            self._index = np.empty(_CHUNK, np.int32)  # processors convert float32 to this at once, to int64 one by one
+            self._place = np.empty(_CHUNK, np.intp)
+            self._turns = np.arange(_CHUNK, dtype=np.intp) % self._SPREAD
+
+    def extremes(self, values: Values, low: float | None = None) -> tuple[float, float]:
+        """Least (unless it is known already) and greatest value; both NaN when a value is."""
+        if self.kernel is not None:
+            found = self.kernel.extremes(values)
+            return found if low is None or math.isnan(found[0]) else (low, found[1])
+        high = float(values.max())
+        return (high if math.isnan(high) else float(values.min()) if low is None else low), high
 
     def count(
-        self, values: Values, low: float, scale: np.float32, counts: npt.NDArray[np.int64], *, clip: bool = False
-    ) -> None:
-        """Add to ``counts`` how many ``floor(|x| * scale)`` fall on each of its bins.
+        self,
+        values: Values,
+        scale: np.float32,
+        counts: npt.NDArray[np.int64],
+        low: float | None = None,
+        high: float | None = None,
+        *,
+        clip: bool = False,
+    ) -> tuple[float, float, bool]:
+        """Add to ``counts`` how many ``floor(|x| * scale)`` fall on each of its bins; extremes, and ``True``.
 
-        ``low`` is the least of ``values``. Results beyond the bins must not occur, or count as the last if ``clip``.
+        What lies beyond the bins counts in the last one if ``clip``. Without, nothing is counted then, and ``False``
+        returned. ``low`` and ``high`` as in ``Collector.add``.
         """
-        if self._kernel is None or values.size >= 2**32:
+        if self.kernel is not None and values.size < 2**32:
+            least, most, counted = self.kernel.histogram(values, scale, counts, clip=clip)
+            return least if low is None or math.isnan(least) else low, most, counted
+        if high is None:
+            low, high = self.extremes(values, low)
+        elif low is None:
+            low = float(values.min())
+        with np.errstate(over="ignore"):
+            beyond = not np.float32(max(-low, high)) * scale < counts.size
+        if beyond and not clip:
+            return low, high, False
+        if math.isfinite(low) and math.isfinite(high):
             self._count_by_numpy(values, low, scale, counts, clip=clip)
-            return
-        if self._tables.size < TABLES * counts.size:
-            self._tables = np.zeros(TABLES * counts.size, np.uint32)
-        self._kernel(values, scale, self._tables, counts)
+        return low, high, True
 
     def _count_by_numpy(
         self, values: Values, low: float, scale: np.float32, counts: npt.NDArray[np.int64], *, clip: bool
@@ -71,7 +100,7 @@ class Scratch:
         offsets = self._turns[: values.size] * bins
         for start in range(0, values.size, _CHUNK):
             chunk = values[start : start + _CHUNK]
-            real, index, place = self._real[: chunk.size], self._index[: chunk.size], self._place[: chunk.size]
+            real, index, place = self.real[: chunk.size], self._index[: chunk.size], self._place[: chunk.size]
             np.multiply(chunk, scale, out=real)
             if low < 0.0:
                 np.abs(real, out=real)
@@ -112,21 +141,34 @@ class Histogram:
         return 0.0 if self.exponent is None else math.ldexp(1.0, self.exponent) / self.bins
 
     @property
+    def _scale(self) -> np.float32:
+        assert self.exponent is not None
+        return np.float32(math.ldexp(float(self.bins), -self.exponent))
+
+    @property
     def used(self) -> npt.NDArray[np.int64]:
         """The counts up to the last bin that holds anything (at least one bin)."""
         filled = np.flatnonzero(self.counts)
         return self.counts[: int(filled[-1]) + 1 if len(filled) else 1]
 
-    def add(self, values: Values, low: float, high: float) -> None:
+    def add(self, values: Values, low: float | None = None, high: float | None = None) -> tuple[float, float]:
         """Count one sample's values; see ``Collector``."""
+        if self.exponent is None or high is not None:
+            if low is None or high is None:
+                low, high = self._scratch.extremes(values, low)
+        else:  # mostly the limit holds, and one look is enough
+            low, high, counted = self._scratch.count(values, self._scale, self.counts, low)
+            if counted:
+                return low, high
+        if not (math.isfinite(low) and math.isfinite(high)):
+            return low, high
         peak = max(-low, high)
         if peak == 0.0:
             self.counts[0] += values.size
-            return
+            return low, high
         self._reach(max(math.frexp(peak)[1], self._LEAST_EXPONENT))
-        assert self.exponent is not None
-        scale = np.float32(math.ldexp(float(self.bins), -self.exponent))
-        self._scratch.count(values, low, scale, self.counts)
+        self._scratch.count(values, self._scale, self.counts, low, high)
+        return low, high
 
     def merge(self, other: Histogram) -> None:
         """Add the counts of ``other``, a histogram of as many bins, which may change its limit on the way."""
@@ -174,14 +216,19 @@ class SteppedHistogram:
         while np.float32(peak) * self._scale >= bins:
             self._scale = np.nextafter(self._scale, np.float32(0.0))
 
-    def add(self, values: Values, low: float, high: float) -> None:
+    def add(self, values: Values, low: float | None = None, high: float | None = None) -> tuple[float, float]:
         """Count one sample's values; see ``Collector``."""
         if self.width == 0.0:
-            return
-        needed = int(min(float(np.float32(max(-low, high)) * self._scale), self._most - 1)) + 1
-        self._reach(needed)
-        clip = needed == self._most
-        self._scratch.count(values, low, self._scale, self.counts, clip=clip)
+            return (low, high) if low is not None and high is not None else self._scratch.extremes(values, low)
+        clip = len(self.counts) == self._most
+        low, high, counted = self._scratch.count(values, self._scale, self.counts, low, high, clip=clip)
+        if counted or not (math.isfinite(low) and math.isfinite(high)):
+            return low, high
+        with np.errstate(over="ignore"):
+            place = float(np.float32(max(-low, high)) * self._scale)
+        self._reach(int(min(place, self._most - 1)) + 1)
+        self._scratch.count(values, self._scale, self.counts, low, high, clip=len(self.counts) == self._most)
+        return low, high
 
     def merge(self, other: SteppedHistogram) -> None:
         """Add the counts of ``other``, made with the same arguments."""
@@ -204,43 +251,39 @@ class SteppedHistogram:
 class Tail:
     """The ``keep`` largest ``|x|`` of everything seen, and how many values there were in all."""
 
-    def __init__(self, keep: int) -> None:
+    def __init__(self, keep: int, scratch: Scratch | None = None) -> None:
         self.keep = max(1, keep)
         self.count = 0
         self._floor = np.float32(0.0)  # at least ``keep`` kept values are >= this, so nothing below it matters
-        self._kept: list[Values] = []
-        self._pending = 0
-        self._room = 2 * self.keep + 4096
+        self._kept = np.empty(0, np.float32)
+        self._filled = 0
+        self._scratch = scratch or Scratch()
 
-    def add(self, values: Values, low: float, high: float) -> None:
+    def add(self, values: Values, low: float | None = None, high: float | None = None) -> tuple[float, float]:
         """Look at one sample's values; see ``Collector``."""
         self.count += values.size
-        if max(-low, high) <= self._floor:
-            return
-        for start in range(0, values.size, _CHUNK):
-            chunk = values[start : start + _CHUNK]
-            if low < 0.0:
-                chunk = np.abs(chunk)
-            large = chunk[chunk > self._floor]
-            if large.size:
-                self._kept.append(large)
-                self._pending += large.size
-                if self._pending > self._room:
-                    self._shrink()
+        if self._scratch.kernel is None:
+            return self._add_by_numpy(values, low, high)
+        least, most = math.inf, -math.inf
+        large = self._scratch.real
+        for start in range(0, values.size, large.size):
+            chunk = values[start : start + large.size]
+            chunk_low, chunk_high, found = self._scratch.kernel.above(chunk, self._floor, large)
+            if math.isnan(chunk_low):
+                return math.nan, math.nan
+            least, most = min(least, chunk_low), max(most, chunk_high)
+            self._keep(large[:found])
+        return least if low is None else low, most
 
     def merge(self, other: Tail) -> None:
         """Take over what ``other``, a tail of the same ``keep``, has kept."""
         self.count += other.count
         self.keep = min(self.keep, other.keep)
-        self._kept += other._kept
-        self._pending += other._pending
-        self._shrink()
+        self._keep(other._kept[: other._filled])
 
     def largest(self) -> Values:
         """The kept magnitudes in descending order: all that are not zero, or the ``keep`` largest."""
-        self._shrink()
-        kept = self._kept[0] if self._kept else np.empty(0, np.float32)
-        return np.sort(kept)[::-1]
+        return np.sort(self._kept[: self._filled])[::-1][: self.keep]
 
     def state(self) -> tuple[Values, list[int]]:
         """See ``Collector``."""
@@ -249,18 +292,34 @@ class Tail:
     def restore(self, array: Values, numbers: list[int]) -> None:
         """See ``Collector``."""
         self.count, self.keep = numbers
-        self._room = 2 * self.keep + 4096
-        self._kept, self._pending = [array], array.size
+        self._kept, self._filled = array, array.size
 
-    def _shrink(self) -> None:
-        if not self._kept:
-            return
-        kept = np.concatenate(self._kept) if len(self._kept) > 1 else self._kept[0]
-        if kept.size > self.keep:
-            kept = np.partition(kept, kept.size - self.keep)[kept.size - self.keep :].copy()
-            self._floor = np.float32(kept.min())
-        self._kept = [kept]
-        self._pending = kept.size
+    def _add_by_numpy(self, values: Values, low: float | None, high: float | None) -> tuple[float, float]:
+        if low is None or high is None:
+            low, high = self._scratch.extremes(values, low)
+        if max(-low, high) > self._floor:
+            for start in range(0, values.size, _CHUNK):
+                chunk = values[start : start + _CHUNK]
+                if low < 0.0:
+                    chunk = np.abs(chunk)
+                self._keep(chunk[chunk > self._floor])
+        return low, high
+
+    def _keep(self, large: Values) -> None:
+        """Put ``large`` to what is kept; of too much the largest stay."""
+        needed = self._filled + large.size
+        if needed > 2 * self.keep + 4096:
+            both = np.concatenate((self._kept[: self._filled], large))
+            self._kept = np.partition(both, needed - self.keep)[needed - self.keep :].copy()
+            self._filled = self.keep
+            self._floor = np.float32(self._kept.min())
+        elif large.size:
+            if needed > self._kept.size:  # one array that grows: many small ones would take more than what they hold
+                room = np.empty(max(needed, self._kept.size * 3 // 2), np.float32)
+                room[: self._filled] = self._kept[: self._filled]
+                self._kept = room
+            self._kept[self._filled : needed] = large
+            self._filled = needed
 
 
 class Both:
@@ -269,10 +328,9 @@ class Both:
     def __init__(self, first: Tail, second: SteppedHistogram) -> None:
         self.first, self.second = first, second
 
-    def add(self, values: Values, low: float, high: float) -> None:
+    def add(self, values: Values, low: float | None = None, high: float | None = None) -> tuple[float, float]:
         """See ``Collector``."""
-        self.first.add(values, low, high)
-        self.second.add(values, low, high)
+        return self.second.add(values, *self.first.add(values, low, high))
 
     def merge(self, other: Both) -> None:
         """Merge each with its like."""

@@ -1,11 +1,11 @@
-"""The compiled counting loop, where the installation has one; everything works without it, with the same results."""
+"""The compiled inner loops, where the installation has them; everything works without, with the same results."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,31 +13,72 @@ import numpy.typing as npt
 LIBRARY = Path(__file__).with_name("_count.so")
 """What hatch_build.py makes of count.c when a C compiler is there at installation."""
 
-Count = Callable[[npt.NDArray[np.float32], np.float32, npt.NDArray[np.uint32], npt.NDArray[np.int64]], None]
-"""Adds to ``counts`` how many ``floor(|x| * scale)`` of ``values`` fall on each bin, the last one taking what lies
-beyond; called as ``(values, scale, tables, counts)`` with contiguous arrays, ``tables`` holding ``TABLES`` zeros per
-bin, which it leaves as zeros."""
+Values = npt.NDArray[np.float32]
 
-TABLES = 4
+
+class Kernel:
+    """The functions of count.c. One for each thread that counts, since the tables are its own.
+
+    All arrays must be contiguous. Extremes, ``(low, high)``, are both NaN when a value is NaN.
+    """
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        """Raises ``AttributeError`` when a function is missing."""
+        pointer, size = ctypes.c_void_p, ctypes.c_size_t
+        self._extremes = _typed(library.ptqbridge_extremes, None, pointer, size, pointer)
+        self._histogram = _typed(
+            library.ptqbridge_histogram, ctypes.c_int,
+            pointer, size, ctypes.c_float, ctypes.c_uint32, ctypes.c_int, pointer, pointer, pointer,
+        )  # fmt: skip
+        self._above = _typed(library.ptqbridge_above, size, pointer, size, ctypes.c_float, pointer, pointer)
+        self._found = (ctypes.c_float * 2)()
+        self._tables = np.zeros(0, np.uint32)
+
+    def extremes(self, values: Values) -> tuple[float, float]:
+        """Least and greatest of ``values`` (at least one)."""
+        self._extremes(values.ctypes.data, values.size, self._found)
+        return self._found[0], self._found[1]
+
+    def histogram(
+        self, values: Values, scale: np.float32, counts: npt.NDArray[np.int64], *, clip: bool
+    ) -> tuple[float, float, bool]:
+        """Add to ``counts`` how many ``floor(|x| * scale)`` fall on each bin, and return extremes and ``True``.
+
+        Where something lies beyond the last bin it is counted there with ``clip``; without, nothing is counted, and
+        ``False`` is returned. Fewer than 2**32 values.
+        """
+        if self._tables.size < 4 * counts.size:
+            self._tables = np.zeros(4 * counts.size, np.uint32)
+        counted = self._histogram(
+            values.ctypes.data, values.size, float(scale), counts.size - 1, clip,
+            self._tables.ctypes.data, counts.ctypes.data, self._found,
+        )  # fmt: skip
+        return self._found[0], self._found[1], bool(counted)
+
+    def above(self, values: Values, floor: np.float32, large: Values) -> tuple[float, float, int]:
+        """Write the magnitudes above ``floor`` to ``large`` (of at least as many elements): extremes, and how many."""
+        found = self._above(values.ctypes.data, values.size, float(floor), large.ctypes.data, self._found)
+        return self._found[0], self._found[1], int(found)
+
+
+def load_kernel(library: Path = LIBRARY) -> Kernel | None:
+    """A kernel of ``library``; ``None`` where there is none, an outdated one, or one that this machine cannot load."""
+    found = _open(library)
+    try:
+        return Kernel(found) if found is not None else None
+    except AttributeError:
+        return None
 
 
 @cache
-def counting_kernel(library: Path = LIBRARY) -> Count | None:
-    """The loop of ``library``; ``None`` where there is none, or one that this machine cannot load."""
+def _open(library: Path) -> ctypes.CDLL | None:
     try:
-        function = ctypes.CDLL(str(library)).ptqbridge_count
-    except (OSError, AttributeError):
+        return ctypes.CDLL(str(library))
+    except OSError:
         return None
-    pointer = ctypes.c_void_p
-    function.argtypes = (pointer, ctypes.c_size_t, ctypes.c_float, ctypes.c_uint32, pointer, pointer)
-    function.restype = None
 
-    def count(
-        values: npt.NDArray[np.float32],
-        scale: np.float32,
-        tables: npt.NDArray[np.uint32],
-        counts: npt.NDArray[np.int64],
-    ) -> None:
-        function(values.ctypes.data, values.size, float(scale), counts.size - 1, tables.ctypes.data, counts.ctypes.data)
 
-    return count
+def _typed(function: Any, result: Any, *arguments: Any) -> Any:
+    function.argtypes = arguments
+    function.restype = result
+    return function

@@ -107,7 +107,7 @@ class Percentile(_One):
         self._counts: dict[str, int] = {}
 
     def collector(self, tensor: str, size: int, scratch: Scratch) -> Tail:
-        return Tail(percentile_keep(self._counts.get(tensor, size * self._samples), self._percent))
+        return Tail(percentile_keep(self._counts.get(tensor, size * self._samples), self._percent), scratch)
 
     def wants_another_pass(self, findings: Findings) -> bool:
         """Samples of varying size can make more values necessary than the first sample let expect."""
