@@ -7,6 +7,8 @@ from ptqbridge.options.values import Choice, Flag, Float, Int, Numbers, Path, Si
 
 ALGORITHMS = ("max", "minmax", "percentile", "entropy2", "entropy", "mse", "legacy", "kl", "default", "mix")
 """The algorithms of ``quantize.methods``; named here too, so that help needs no numpy (a test holds them together)."""
+WITHOUT_SAMPLES = ("load", "skip")
+"""Words for ranges that come from no samples: out of the model's own Q/DQ nodes, or from nowhere."""
 
 # fmt: off
 BRIDGE_ROWS = (
@@ -35,9 +37,9 @@ BRIDGE_ROWS = (
         " the answer is remembered.", ("",), ours=True),
     Option("calibData", CALIBRATION, Path(), "Calibration samples: a folder of .npy, .bin or images, an .npz, a list.",
         ("calib",), default="", ours=True),
-    Option("calibAlgo", CALIBRATION, Choice(choices=ALGORITHMS),
-        "How ranges are chosen from samples (default: the target's own).",
-        ALGORITHMS, default="", ours=True),
+    Option("calibAlgo", CALIBRATION, Choice(choices=(*ALGORITHMS, *WITHOUT_SAMPLES)),
+        "How ranges are chosen from samples (default: the target's own); load: those of the model's Q/DQ nodes; skip:"
+        " none, for timing only.", (*ALGORITHMS, *WITHOUT_SAMPLES), default="", ours=True),
     Option("calibSamples", CALIBRATION, Int(least=1), "Number of samples to use, spread evenly (default: all).",
         ("100",), ours=True),
     Option("calibBatch", CALIBRATION, Int(least=1), "Samples per calibration inference; never changes the ranges.",

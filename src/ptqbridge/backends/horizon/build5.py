@@ -246,7 +246,7 @@ def _told(record: Record) -> list[str]:
         for part in record.estimates
     ]
     if record.outputs:
-        lines.append(f"calibrated with {record.method}")
+        lines.append(f"calibrated with {record.method}" if record.method else "ranges of the model's own Q/DQ nodes")
         cosines = ", ".join(f"{output.name} {output.cosine:.6f}" for output in record.outputs if output.cosine)
         lines.append(f"cosine to the float model, by hb_mapper: {cosines}")
     return lines

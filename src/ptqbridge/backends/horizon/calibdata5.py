@@ -53,7 +53,7 @@ def write_samples(
         "samples": len(samples) - len(samples.skipped),
         "data_sha256": samples.fingerprint,
         "skipped": list(samples.skipped),
-        "recipes": {name: recipe.to_dict() for name, recipe in samples.recipes.items()},
+        "recipes": {name: recipe.to_dict() for name, recipe in (pixels | samples.recipes).items()},
     }
 
 

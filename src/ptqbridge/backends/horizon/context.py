@@ -46,6 +46,11 @@ class Context:
         return bool(self.request.build.calibration.data or self.own_data)
 
     @property
+    def loads(self) -> bool:
+        """Whether ranges come from the model's own Q/DQ nodes."""
+        return self.request.build.calibration.algorithm == "load"
+
+    @property
     def own_data(self) -> bool:
         """Whether --horizonYaml names samples that are in the tool's own form already."""
         return bool(self.overlay.get("calibration_parameters", {}).get("cal_data_dir"))

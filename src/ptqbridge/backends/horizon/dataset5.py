@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ptqbridge.backends.horizon.beside5 import look_beside
+from ptqbridge.backends.horizon.beside5 import Beside, look_beside
 from ptqbridge.backends.horizon.infer5 import PIXELS, Feed, run_quantized
+from ptqbridge.backends.horizon.request import RECIPE
 from ptqbridge.backends.horizon.run5 import stage_quantized
 from ptqbridge.backends.horizon.tools5 import MODEL
 from ptqbridge.backends.horizon.workspace import Workspace, workspace
@@ -17,7 +20,7 @@ from ptqbridge.data.samples import Samples
 from ptqbridge.data.writers import to_pixels
 from ptqbridge.errors import InputError
 from ptqbridge.files import atomic_path
-from ptqbridge.spec import Calibration, TensorSpec
+from ptqbridge.spec import Calibration, Preprocess, TensorSpec
 from ptqbridge.toolchains.select import select
 
 if TYPE_CHECKING:
@@ -39,6 +42,9 @@ def infer(artifact: str, wanted: Calibration, out: str, *, toolchain: str, say: 
     with workspace() as place, select(toolchain) as where:
         place.copy(artifact, MODEL)
         feeds, notes = stage_quantized(artifact, beside, place, where)
+        wanted, remark = with_recipe(wanted, beside)
+        if remark:
+            say(f"note: {remark}")
         samples = asked_samples(wanted, [float_input(feed) for feed in feeds])
         for note in samples.notes:
             say(f"note: {note}")
@@ -57,6 +63,18 @@ def infer(artifact: str, wanted: Calibration, out: str, *, toolchain: str, say: 
         "versions": dict(beside.facts.get("versions", {})),
         "notes": [*notes, *samples.notes],
     }
+
+
+def with_recipe(wanted: Calibration, beside: Beside) -> tuple[Calibration, str]:
+    """``wanted`` with the recipe that the artifact was calibrated with, where none is given, and a remark on that."""
+    given = wanted.preprocess != Preprocess() or os.path.isfile(os.path.join(wanted.data, RECIPE))
+    known = beside.facts.get("calibration", {}).get("recipes", {}).values()
+    if given or not known or any(recipe != next(iter(known)) for recipe in known):
+        return wanted, ""
+    parts = {name: tuple(value) if isinstance(value, list) else value for name, value in next(iter(known)).items()}
+    parts.pop("dtype", None)
+    recipe = Preprocess(**parts)
+    return replace(wanted, preprocess=recipe), "no recipe was given: pixels are treated as when it was calibrated"
 
 
 def float_input(feed: Feed) -> TensorSpec:

@@ -24,6 +24,8 @@ class Network:
     nodes: frozenset[str]
     opset: int
     ir_version: int
+    qdq: bool = False
+    """Whether QuantizeLinear and DequantizeLinear nodes hold ranges."""
 
     def match(self, patterns: Iterable[str]) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
         """Node names per pattern (``*`` stands for any text), and the patterns that match no node."""
@@ -45,7 +47,8 @@ def look_up(model: ModelFile) -> tuple[Network | None, str]:
         return None, f"{error.message}: input names, shapes and node names were not checked"
     graph = loaded.structure.graph
     names = frozenset(node.name for node in graph.node if node.name)
-    return Network(loaded.inputs, names, loaded.opset, loaded.structure.ir_version), ""
+    qdq = {"QuantizeLinear", "DequantizeLinear"} <= {node.op_type for node in graph.node}
+    return Network(loaded.inputs, names, loaded.opset, loaded.structure.ir_version, qdq), ""
 
 
 def _matching(pattern: str, nodes: frozenset[str]) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ from ptqbridge.options.parse import parse
 from ptqbridge.options.tospec import build_spec, run_spec
 from ptqbridge.plan import Asked, Plan, Request, Target
 
-_METHODS = {"max": "max", "kl": "entropy2"}
+_METHODS = ("max", "kl", "default", "mix", "load")
+"""Methods whose names are those of --calibAlgo; skip is what a build without samples has by itself."""
 _UNSPEAKABLE = (":", ",", "*", "'", "+")
 """Characters of node names that the grammar of per-layer options gives a meaning."""
 
@@ -150,7 +151,7 @@ def _calibration(calibration: Mapping[str, Any]) -> Iterator[str]:
         yield "--calibAlgo=percentile"
         yield f"--calibPercentile={float(share) * 100:.12g}"
     elif method in _METHODS and not share:
-        yield f"--calibAlgo={_METHODS[method]}"
+        yield f"--calibAlgo={method}"
 
 
 def _nodes(node_info: Any) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ptqbridge.backends.horizon.context import Context, data_types, normalisation, with_preset
 from ptqbridge.backends.horizon.lookup import NEWEST_IR, NEWEST_OPSET
 from ptqbridge.backends.horizon.rules.book import APPROXIMATE, EXACT, RULES, carry, numbers
+from ptqbridge.options.rows_bridge import WITHOUT_SAMPLES
 from ptqbridge.rulebook import Outcome, ignored, refused
 from ptqbridge.spec import Preprocess
 
@@ -35,6 +36,9 @@ def toolchain_version(generation: str, context: Context) -> Outcome:
     """hb_compile's generations differ in keys and defaults."""
     if not context.march.journey6:
         return ignored("hb_mapper has one generation only")
+    if generation not in context.march.generations:
+        known = " or ".join(context.march.generations)
+        return refused(f"{context.march.tool} {generation} does not know {context.march.name}; {known} does")
     return carry(EXACT, becomes=f"keys and flags of {context.march.tool} {generation}")
 
 
@@ -77,6 +81,9 @@ def check_operators(given: bool, context: Context) -> Outcome:
 @RULES.rule("calibData")
 def calibration_data(path: str, context: Context) -> Outcome:
     """The samples are written once more in the form the tool wants: raw files for hb_mapper, .npy for hb_compile."""
+    word = context.request.build.calibration.algorithm
+    if word in WITHOUT_SAMPLES:
+        return ignored(f"--calibAlgo={word} chooses no ranges from samples")
     yaml = {"calibration_parameters.cal_data_dir": context.calibration_folders}
     if context.march.journey6:
         return carry(EXACT, "one .npy per sample and input, as the float model wants it", yaml=yaml)
@@ -91,6 +98,8 @@ _METHODS = {"max": "max", "minmax": "max", "percentile": "max", "entropy2": "kl"
 @RULES.rule("calibAlgo")
 def algorithm(word: str, context: Context) -> Outcome:
     """The tools know kl and max, max also with a percentile."""
+    if word in WITHOUT_SAMPLES:
+        return _unsampled(word, context)
     if context.builds and not context.calibrated:
         return ignored("there is no calibration data to choose ranges from")
     if word in ("default", "mix"):
@@ -108,6 +117,21 @@ def algorithm(word: str, context: Context) -> Outcome:
     if context.value("calibPercentile") is None:
         yaml |= _percentile(context.request.build.calibration.percentile)
     return carry(EXACT, "max with a percentile is what the tool calls it", yaml=yaml)
+
+
+def _unsampled(word: str, context: Context) -> Outcome:
+    """Status 0 says nothing of either: hb_mapper sets every threshold to 1.0 where it finds no range."""
+    yaml = {"calibration_parameters.calibration_type": word}
+    if word == "skip":
+        return carry(EXACT, "every range is made up: the result is good for timing only", yaml=yaml)
+    if context.march.journey6:
+        return refused("hb_compile has no load; the calibration of Journey 6 needs samples")
+    if context.network and not context.network.qdq:
+        return refused(
+            "the model has no QuantizeLinear and DequantizeLinear nodes to take ranges from; hb_mapper would set every "
+            "threshold to 1.0 without a word"
+        )
+    return carry(EXACT, "the ranges of the model's Q/DQ nodes; those of HzCalibration nodes are not read", yaml=yaml)
 
 
 def _search(word: str, context: Context) -> Outcome:
@@ -141,8 +165,8 @@ def percentile(percent: float, context: Context) -> Outcome:
         return ignored(f"it belongs to --calibAlgo=percentile, and {chosen} was asked")
     if context.request.asked and not context.request.gave("calibAlgo"):
         return ignored("it belongs to --calibAlgo=percentile, which was not asked")
-    yaml = _percentile(percent)
     least = 50.0 if context.march.journey6 else 99.5
+    yaml = _percentile(max(percent, least) if context.march.journey6 else percent)
     if percent < least:
         why = f"the tool takes everything below {least:g} % as {least:g} %"
         return carry(APPROXIMATE, why, yaml=yaml)
@@ -186,6 +210,8 @@ def mean(values: tuple[float, ...], context: Context) -> Outcome:
     """The tools subtract before they multiply, on pixels of 0 to 255."""
     if not context.image and context.builds:
         return _beforehand()
+    if _misfit(values, context):
+        return refused(_misfit(values, context))
     means, _, _ = normalisation(context.preprocess)
     why = _INSERTED + "; mean / scale, since it subtracts first"
     return carry(APPROXIMATE, why, yaml={"input_parameters.mean_value": numbers(means or values)})
@@ -196,6 +222,8 @@ def std(values: tuple[float, ...], context: Context) -> Outcome:
     """hb_mapper multiplies only; hb_compile can divide."""
     if not context.image and context.builds:
         return _beforehand()
+    if _misfit(values, context):
+        return refused(_misfit(values, context))
     _, scales, stds = normalisation(context.preprocess)
     why = f"{_INSERTED}; "
     if context.march.journey6:
@@ -210,11 +238,22 @@ def scale(values: tuple[float, ...], context: Context) -> Outcome:
     """Given with ``--std`` the two make one factor."""
     if not context.image and context.builds:
         return _beforehand()
+    if _misfit(values, context):
+        return refused(_misfit(values, context))
     if context.preprocess.std and context.march.journey6:
         why = "one factor together with --std: hb_compile takes std_value or scale_value, not both"
         return carry(APPROXIMATE, why, becomes="part of std_value and mean_value")
     _, scales, _ = normalisation(context.preprocess)
     return carry(APPROXIMATE, _INSERTED, yaml={"input_parameters.scale_value": numbers(scales or values)})
+
+
+def _misfit(values: tuple[float, ...], context: Context) -> str:
+    """Why so many numbers cannot be those of the channels; "" when they can."""
+    channels = 1 if context.color == "gray" else 3
+    if context.network is None or len(values) in (1, channels):
+        return ""
+    many = "1 number, since the input has one channel" if channels == 1 else "1 or 3 numbers, one per channel"
+    return f"expected {many}, found {len(values)}"
 
 
 def _beforehand() -> Outcome:

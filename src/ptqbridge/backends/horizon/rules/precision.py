@@ -43,7 +43,7 @@ def fp16(given: bool, context: Context) -> Outcome:
 def int8(given: bool, context: Context) -> Outcome:
     """What a BPU does anyway; useful accuracy takes samples."""
     why = "a BPU computes in int8"
-    if context.builds and not context.calibrated:
+    if context.builds and not context.calibrated and not context.loads:
         why += "; without --calibData its ranges are made up, so the artifact is for timing only"
     if context.march.journey6 and not context.fast_perf:
         return carry(IMPLIED, why, yaml={MODEL_CONFIG: {"all_node_type": "int8"}})

@@ -74,6 +74,12 @@ def _unused(context: Context, *, data: bool = False) -> str:
 @BRIDGE.building("calibAlgo")
 def algorithm(name: str, context: Context) -> Outcome:
     """Our own collector chooses; TensorRT gets finished ranges."""
+    if name == "load":
+        if context.has_qdq:
+            return implied("TensorRT always takes the ranges of the model's Q/DQ nodes")
+        return refused("the model has no Q/DQ nodes to take ranges from; --calib=FILE loads a cache")
+    if name == "skip":
+        return refused("it is for the Horizon targets; here --int8 without --calibData and --calib makes ranges up")
     return _applied(f"our own calibration with {name}", context, ours=True)
 
 
