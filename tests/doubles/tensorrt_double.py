@@ -1,8 +1,9 @@
 """A stand-in for the ``tensorrt`` module at its border: it records every call, parses ONNX, and builds nothing.
 
-``make("8.6.1")`` gives a module; ``module.CALLS`` is the record, ``module.FAIL`` names what shall fail: ``builder``,
-``parse``, ``build``, ``deserialize``, ``memory``. Names follow the real bindings: who has which member is checked
-against them in tests/real. Failures are reported as the bindings do: False, None, -1, TypeError, and the logger.
+``make("8.6.1")`` gives a module; ``module.CALLS`` is the record, ``module.PLUGINS`` are libraries that the parser finds
+needed, ``module.FAIL`` names what shall fail: ``builder``, ``parse``, ``build``, ``deserialize``, ``memory``. Names
+follow the real bindings: who has which member is checked against them in tests/real. Failures are reported as the
+bindings do: False, None, -1, TypeError, and the logger.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ LAYERS = {
     **{"Concat": "CONCATENATION", "QuantizeLinear": "QUANTIZE", "DequantizeLinear": "DEQUANTIZE", "Relu": "ACTIVATION"},
     **{"Softmax": "SOFTMAX", "Gather": "GATHER", "MatMul": "MATRIX_MULTIPLY", "Reshape": "SHUFFLE"},
 }
+FORMATS = (
+    *("LINEAR", "CHW2", "HWC8", "CHW4", "CHW16", "CHW32", "DHWC8", "CDHW32", "HWC", "DLA_LINEAR", "DLA_HWC4"),
+    *("HWC16", "DHWC"),
+)
 CALIBRATORS = {
     "EntropyCalibration2": "IInt8EntropyCalibrator2",
     "EntropyCalibration": "IInt8EntropyCalibrator",
@@ -66,6 +71,7 @@ def make(version: str = "8.6.1") -> Any:
     generation = "8.6" if version.startswith("8") else version.split(".")[0]
     api.CALLS = []
     api.BATCHES = []
+    api.PLUGINS = []
     api.INSPECTED = ""
     api.FAIL = set()
     api.DRIVER = None
@@ -85,10 +91,10 @@ def make(version: str = "8.6.1") -> Any:
         ("bool", "BOOL"),
     ):
         setattr(api, short, api.DataType[long])
-    api.uint8 = api.DataType.UINT8
+    api.uint8, api.fp8 = api.DataType.UINT8, api.DataType.FP8
     creation = {"8.6": ("EXPLICIT_BATCH", "EXPLICIT_PRECISION"), "10": ("EXPLICIT_BATCH", "STRONGLY_TYPED")}
     api.NetworkDefinitionCreationFlag = _enumeration("Creation", creation.get(generation, ("STRONGLY_TYPED",)))
-    api.TensorFormat = _enumeration("TensorFormat", ("LINEAR", "CHW2", "HWC8", "CHW4", "CHW16", "CHW32", "DHWC8"))
+    api.TensorFormat = _enumeration("TensorFormat", FORMATS)
     api.ProfilingVerbosity = _enumeration("ProfilingVerbosity", ("LAYER_NAMES_ONLY", "NONE", "DETAILED"))
     api.HardwareCompatibilityLevel = _enumeration("Hardware", ("NONE", "AMPERE_PLUS"))
     api.TempfileControlFlag = _enumeration("Tempfile", ("ALLOW_IN_MEMORY_FILES", "ALLOW_TEMPORARY_FILES"))
@@ -232,7 +238,7 @@ def make(version: str = "8.6.1") -> Any:
 
         def get_used_vc_plugin_libraries(self) -> list[str]:
             record("OnnxParser.get_used_vc_plugin_libraries")
-            return []
+            return list(api.PLUGINS)
 
         def parse_from_file(self, path: str) -> bool:
             record("OnnxParser.parse_from_file", path)

@@ -121,10 +121,11 @@ def engine_reader(trt: Any, path: str) -> Any:
 
 def merge_timing_cache(path: str, config: Any) -> None:
     """Add the build's timings to what the file holds by now, and replace the file; a lock keeps other builds out."""
+    timings = config.get_timing_cache()
     with open(f"{path}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         merged = check("create_timing_cache", config.create_timing_cache(read_or_empty(path)))
-        check("combine", merged.combine(config.get_timing_cache(), False))
+        check("combine", merged.combine(timings, False))
         write_engine(path, merged.serialize())
 
 

@@ -85,7 +85,7 @@ class Context:
 
     def at_least(self, release: str) -> bool:
         """Whether the version is that release or a later one."""
-        return versions.key(self.version) >= versions.key(release)
+        return versions.key(self.version) >= versions.first(release)
 
     def gave(self, *names: str) -> bool:
         """Whether the user gave any of these options."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from ptqbridge.backends.tensorrt.context import Context
 from ptqbridge.backends.tensorrt.rules.book import quoted
-from ptqbridge.backends.tensorrt.rules.network import ADD_PROFILE, DTYPES, layout_name, profile_calls
+from ptqbridge.backends.tensorrt.rules.network import ADD_PROFILE, DTYPES, format_mask, profile_calls
 from ptqbridge.errors import OptionError
 from ptqbridge.spec import IOFormat, ShapeRange, TensorSpec
 
@@ -65,9 +65,8 @@ def _formats(tensor: str, entry: IOFormat | None, spec: TensorSpec | None, conte
     if entry is not None:
         if not context.strong and entry.dtype:
             yield f"{tensor}.dtype = trt.{DTYPES[entry.dtype]}"
-        if entry.layouts:
-            bits = (f"1 << int(trt.TensorFormat.{layout_name(layout)})" for layout in entry.layouts)
-            yield f"{tensor}.allowed_formats = {' | '.join(bits)}"
+        if entry.layouts or not context.strong:
+            yield f"{tensor}.allowed_formats = {format_mask(entry)}"
     elif context.generation == "8.6":
         if spec is not None and spec.dtype in ("float32", "float64", "int8"):
             yield f"{tensor}.dtype = trt.float32"

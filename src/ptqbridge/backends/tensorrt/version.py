@@ -28,10 +28,20 @@ def key(version: str) -> tuple[int, ...]:
 
     Raises ValueError when the text is no version.
     """
-    parts = version.split(".")[:3]
-    # Release candidates and local builds ("10.14.1rc1") compare as their release.
-    numbers = tuple(int("".join(char for char in part if char.isdigit()) or "x") for part in parts)
+    numbers = _numbers(version)
     return numbers if len(numbers) == 3 else (*numbers, _OPEN)
+
+
+def first(release: str) -> tuple[int, ...]:
+    """As ``key``, with open parts counted as the oldest: a feature "since 10.14" is in 10.14.1 too."""
+    numbers = _numbers(release)
+    return (*numbers, *(0,) * (3 - len(numbers)))
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    # Release candidates and local builds ("10.14.1rc1") compare as their release.
+    parts = version.split(".")[:3]
+    return tuple(int("".join(char for char in part if char.isdigit()) or "x") for part in parts)
 
 
 def generation(version: str) -> str:

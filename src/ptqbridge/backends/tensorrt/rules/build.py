@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from ptqbridge.backends.tensorrt.context import Context
 from ptqbridge.backends.tensorrt.rules.book import Part, call, combine, flag, no_hint, quoted
@@ -59,7 +60,7 @@ def _pool(pool: str, mebibytes: float, context: Context) -> Outcome:
     size = math.floor(mebibytes * 2**20)
     if pool != "dlaSRAM":
         return call(_limit(pool, size))
-    rounded = min(2 ** (size.bit_length() - 1), _SRAM_TOP) if size else 0
+    rounded = min(2 ** (size.bit_length() - 1), _SRAM_TOP) if size else 1
     if rounded == size:
         return call(_limit(pool, size))
     because = f"DLA SRAM comes in powers of two up to 1 GiB: {size} bytes are rounded down, as in trtexec"
@@ -133,8 +134,13 @@ def _plugins_of_parser(context: Context) -> list[str]:
     calls.append("load_plugins(runtime.get_plugin_registry(), parser_plugins)")
     if not context.gave("excludeLeanRuntime"):
         given = [path for path in context.values("setPluginsToSerialize") if path]
-        calls.append(f"serialize_plugins(config, [{', '.join(map(quoted, given))}], parser_plugins)")
+        calls.append(serialize_call(given))
     return calls
+
+
+def serialize_call(given: Iterable[str]) -> str:
+    """Plugin libraries for the engine: those given, and those that the parser named."""
+    return f"serialize_plugins(config, [{', '.join(map(quoted, given))}], parser_plugins)"
 
 
 @BUILD.building("excludeLeanRuntime")

@@ -100,6 +100,8 @@ def calibration_shapes(shapes: dict[str, Shape], context: Context) -> Outcome:
     """TensorRT calibrates at one shape: min = opt = max = the optimal one, whatever the other two say."""
     if context.lacks("int8", "best"):
         return ignored("nothing is calibrated without --int8")
+    if context.made_up and not context.strong and not context.alone:
+        return ignored("nothing is calibrated: without --calib, --calibData or Q/DQ nodes the ranges are made up")
     opt = context.request.build.calibration.shapes
     dims = {name: opt[name].opt if name in opt else shape for name, shape in shapes.items()}
     if context.strong:
@@ -142,8 +144,7 @@ def _format(side: str, index: int, entry: IOFormat, count: int, context: Context
         since = LATER_DTYPES[entry.dtype]
         return too_old(context, f"element type {entry.dtype}", since, "convert the model's input or output")
     tensor = f"network.get_{side}({'i' if count == 1 else index})"
-    layouts = " | ".join(f"1 << int(trt.TensorFormat.{layout_name(layout)})" for layout in entry.layouts)
-    calls = (f"{tensor}.allowed_formats = {layouts}",) if layouts else ()
+    calls = (f"{tensor}.allowed_formats = {format_mask(entry)}",) if entry.layouts or not context.strong else ()
     if not context.strong:
         made_up = entry.dtype == "int8" and (context.alone or context.made_up)
         because = "its range is made up unless --calib, --calibData or Q/DQ nodes tell it" if made_up else ""
@@ -157,9 +158,10 @@ def _format(side: str, index: int, entry: IOFormat, count: int, context: Context
     )
 
 
-def layout_name(layout: str) -> str:
-    """TensorFormat's name of a layout: chw is LINEAR."""
-    return "LINEAR" if layout == "chw" else layout.upper()
+def format_mask(entry: IOFormat) -> str:
+    """The bit mask of the layouts as Python text; 0 where the user named none, as in trtexec. chw is LINEAR."""
+    names = ("LINEAR" if layout == "chw" else layout.upper() for layout in entry.layouts)
+    return " | ".join(f"1 << int(trt.TensorFormat.{name})" for name in names) or "0"
 
 
 @NETWORK.building("sparsity")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ptqbridge.backends.tensorrt.context import Context
 from ptqbridge.backends.tensorrt.rules.book import Part, call, quoted
-from ptqbridge.backends.tensorrt.rules.build import NO_SAFETY
+from ptqbridge.backends.tensorrt.rules.build import NO_SAFETY, serialize_call
 from ptqbridge.rulebook import Outcome, exact, ignored, refused
 
 REPORTING = Part("tensorrt")
@@ -157,6 +157,8 @@ def plugins_to_serialize(path: str, context: Context) -> Outcome:
     paths = [given for given in context.values("setPluginsToSerialize") or (path,) if given]
     if not path:
         return ignored("an empty path names no library")
+    if context.gave("versionCompatible") and not context.gave("ignoreParsedPluginLibs", "excludeLeanRuntime"):
+        return call(serialize_call(paths), because="together with the libraries that the parser finds needed")
     return call(f"config.plugins_to_serialize = [{', '.join(map(quoted, paths))}]")
 
 

@@ -101,9 +101,9 @@ def heuristic(value: bool, context: Context) -> Outcome:
 @SEARCH.building("builderOptimizationLevel")
 def optimization_level(level: int, context: Context) -> Outcome:
     """Any number is passed on, as in trtexec."""
-    if level < 0:
-        return ignored("a negative level keeps the default, 3")
-    because = "" if level <= 5 else "TensorRT documents levels 0 to 5; the number is passed on, as in trtexec"
+    if level == -1:
+        return ignored("-1 keeps the default, 3")
+    because = "" if 0 <= level <= 5 else "TensorRT documents levels 0 to 5; the number is passed on, as in trtexec"
     return call(f"config.builder_optimization_level = {level}", because=because)
 
 
@@ -143,15 +143,15 @@ def runtime_platform(platform: str, context: Context) -> Outcome:
 @SEARCH.building("maxAuxStreams")
 def max_aux_streams(count: int, context: Context) -> Outcome:
     """0 is a number here, and means none."""
-    if count < 0:
-        return ignored("a negative number leaves the choice to TensorRT")
+    if count == -1:
+        return ignored("-1 leaves the choice to TensorRT")
     return call(f"config.max_aux_streams = {count}")
 
 
 @SEARCH.building("preview")
 def preview(switches: dict[str, bool], context: Context) -> Outcome:
-    """Features of another version are said and left out."""
-    return combine(_preview(word, on, context) for word, on in switches.items())
+    """Features of another version are said and left out. Set in trtexec's order, whatever the order given."""
+    return combine(_preview(word, switches[word], context) for word in PREVIEWS if word in switches)
 
 
 def _preview(word: str, on: bool, context: Context) -> Outcome:
