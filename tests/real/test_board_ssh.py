@@ -150,7 +150,7 @@ class Sshd:
         for _ in range(50):
             left = list((self.folder / "board").iterdir())
             mess = [path for path in left if path.name.startswith(("run.", ".part"))]
-            if not self.running() and not mess and not Path("/tmp/ptqbridge-board.lock").exists():
+            if not self.running() and not mess and not Path("/tmp/ptqbridge-board.lock").is_symlink():
                 return not (empty and left)
             time.sleep(0.1)
         return False
@@ -214,7 +214,7 @@ def test_a_wrong_key_and_a_dead_board(board: Sshd) -> None:
 
 def _until_running(board: Sshd) -> None:
     for _ in range(200):
-        if board.running() and Path("/tmp/ptqbridge-board.lock").exists():
+        if board.running() and Path("/tmp/ptqbridge-board.lock").is_symlink():
             return
         time.sleep(0.05)
     raise AssertionError("the run did not start")

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -26,6 +26,7 @@ _POLL_S = 0.2
 """How often a silent program is looked at: it may be dead while a child of it still holds its output open."""
 GRACE_S = 3.0
 """Time between SIGTERM and SIGKILL."""
+_ENDS = (signal.SIGTERM, signal.SIGHUP)
 _ALONE: Env = {"PYTHONPATH": None, "PYTHONHOME": None, "PYTHONNOUSERSITE": "1"}
 """Our own Python's settings must not reach a vendor's."""
 
@@ -186,22 +187,30 @@ def clean(text: str) -> str:
 @contextmanager
 def _ended_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
     """Whatever happens in the body, afterwards no process of the group is left. SIGTERM to us counts as an end."""
+    with cleaned_up(lambda: end_group(process)):
+        yield
+
+
+@contextmanager
+def cleaned_up(clean_up: Callable[[], None]) -> Iterator[None]:
+    """Call ``clean_up`` however the body ends; in the main thread SIGTERM and SIGHUP end it as an error would."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     ours = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, leave) if ours else None
+    heeded = [number for number in _ENDS if ours and signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, leave) for number in heeded}  # nohup's word stands
     try:
         yield
     finally:
         # A second Ctrl-C during the clean-up would leave the program behind: it waits until this is done.
-        held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *_ENDS})
         try:
-            end_group(process)
+            clean_up()
         finally:
-            if ours:
-                signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 

@@ -15,6 +15,11 @@ from ptqbridge.toolchains.program import Env, Finished, OnLine
 
 OPTIONS = ("-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=10")
 """Never ask anything, never trust a host that nobody has accepted."""
+_HOST = re.compile(
+    r"(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*@)?"
+    r"(?:(?P<host>[A-Za-z0-9_][A-Za-z0-9_.-]*)|\[(?P<v6>[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?)\])"
+    r"(?::(?P<port>[0-9]{1,5}))?/?"
+)
 _MARK = "ptqbridge-status="
 """ssh gives its own failures the status 255, which vendor tools use too: so the remote shell says the status."""
 _REMOTE = re.compile(r"/[A-Za-z0-9_./-]+")
@@ -139,6 +144,17 @@ class Ssh:
         if "Host key verification failed" in text:
             hint = f"the host is unknown or its key has changed: check it, then 'ssh {self.host}' once"
         return ToolchainMissing(f"{self.name}: {said}", hint=hint)
+
+
+def address(text: str) -> tuple[str, str] | None:
+    """``[USER@]HOST`` without brackets and the port ("" for the usual) of ``ssh://[USER@]HOST[:PORT]``, else None.
+
+    HOST may be an alias of ~/.ssh/config or an IPv6 address in brackets, never something that ssh takes for an option.
+    """
+    found = _HOST.fullmatch(text.removeprefix("ssh://")) if text.startswith("ssh://") else None
+    if not found or int(found["port"] or 1) not in range(1, 65536):
+        return None
+    return (found["user"] or "") + (found["host"] or found["v6"]), found["port"] or ""
 
 
 _SCRIPT = f'echo $$ > "$1" && cd "$2" || exit 126; shift 2; "$@"; printf "\\n{_MARK}%d\\n" $?'

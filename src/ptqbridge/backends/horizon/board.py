@@ -9,80 +9,32 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import os
 import re
 import shlex
 import subprocess
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO, cast
 
-from ptqbridge.errors import InputError, OptionError, PtqbridgeError, ToolchainFailed, ToolchainMissing
+from ptqbridge.backends.horizon.boardfiles import Staged, write_tar
+from ptqbridge.backends.horizon.boardscript import FORGET, LOOK, MARK, SEND, session
+from ptqbridge.errors import OptionError, PtqbridgeError, ToolchainFailed, ToolchainMissing
 from ptqbridge.toolchains.local import clean, end_group
-from ptqbridge.toolchains.ssh import OPTIONS
+from ptqbridge.toolchains.ssh import OPTIONS, address
 
-TOOL = "hrt_model_exec"
 VARIABLE = "PTQBRIDGE_HRT_MODEL_EXEC"
-"""Names a program for the board, on this machine: it is brought there when the board has none."""
+"""Names, on this machine, a program for the board or a folder with it and its libraries: it is brought there."""
 FOLDER_VARIABLE = "PTQBRIDGE_BOARD_DIR"
 """Where on the board files are kept, when not in the home folder."""
 LOCK = "/tmp/ptqbridge-board.lock"
 """The lock of the whole board, whoever uses it; in a folder that a restart empties."""
-MARK = "@@ptqbridge "
 _ALIVE = ("-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3")
-_PLACE = re.compile(r"ssh://(?P<host>(?:[\w.-]+@)?[\w][\w.-]*)(?::(?P<port>\d{1,5}))?/?")
 _PATIENCE_S = 10
-
-_LOOK = r"""
-dir=${1:-${HOME:-/root}/.cache/ptqbridge}; shift
-mkdir -p "$dir" || exit 3
-tool=$(command -v hrt_model_exec) || for t in /usr/hobot/bin/hrt_model_exec /usr/bin/hrt_model_exec; do
-  [ -x "$t" ] && tool=$t && break; done
-m='@@ptqbridge '
-echo "${m}dir $dir"; echo "${m}tool $tool"; echo "${m}machine $(uname -m)"
-echo "${m}free $(df -P -k "$dir" | tail -n 1 | tr -s ' ' | cut -d ' ' -f 4)"
-for name in "$@"; do [ -f "$dir/$name" ] && echo "${m}have $name"; done; echo "${m}ready"
-"""
-_SEND = r"""
-part=$1/.part.$$; trap 'rm -f "$part"' EXIT; trap 'exit 1' HUP INT TERM PIPE
-cat > "$part" || exit 4
-[ "$(sha256sum "$part" | cut -d ' ' -f 1)" = "$3" ] || { echo "the file arrived damaged"; exit 5; }
-chmod "$4" "$part" && mv "$part" "$1/$2" || exit 4; echo "@@ptqbridge sent"
-"""
-_SESSION = r"""
-dir=$1; m='@@ptqbridge '; lock=$2; work=$dir/run.$$; mine=
-unset held
-cleanup() {{ trap '' HUP INT TERM PIPE; for p in $mine; do kill -s TERM "$p" 2>/dev/null; done
-  [ -n "$mine" ] && sleep 0.2; for p in $mine; do kill -s KILL "$p" 2>/dev/null; done
-  cd /; rm -rf "$work"; [ -n "$held" ] && rm -rf "$lock"; [ -n "$guard" ] && kill "$guard" 2>/dev/null; }}
-trap cleanup EXIT; trap 'exit 130' HUP INT TERM PIPE
-if ! mkdir "$lock" 2>/dev/null; then
-  other=$(cat "$lock/pid" 2>/dev/null) || {{ sleep 1; other=$(cat "$lock/pid" 2>/dev/null); }}
-  if [ -n "$other" ] && kill -0 "$other" 2>/dev/null; then echo "${{m}}busy $other"; exit 75; fi
-  rm -rf "$lock"; mkdir "$lock" 2>/dev/null || {{ echo "${{m}}busy unknown"; exit 75; }}
-fi
-held=1; echo $$ > "$lock/pid"
-mkdir "$work" && cd "$work" || exit 4
-exec 3<&0; main=$$
-( cat <&3; kill -s TERM $main ) >/dev/null 2>&1 & guard=$!
-step() {{ n=$1; shift; echo "${{m}}start $n"; "$@" 2>&1 </dev/null & mine=$!; wait $mine; s=$?; mine=
-  echo; echo "${{m}}status $n $s"; return $s; }}
-give() {{ for f in "$@"; do [ -f "$f" ] || continue; echo "${{m}}file $f"; base64 "$f"; echo "${{m}}close $f"; done; }}
-{steps}
-echo "${{m}}end"
-"""
-
-
-@dataclass(frozen=True)
-class Staged:
-    """A file of ours and its name on the board: its hash, with the suffix by which the tool knows it."""
-
-    path: str
-    name: str
-    sha256: str
-    size: int
+_BEAT_S = 5
 
 
 @dataclass(frozen=True)
@@ -105,38 +57,23 @@ class Session:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-def staged(path: str, suffix: str = "") -> Staged:
-    """The file at ``path`` under its board name. Raises InputError when it cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        size = os.path.getsize(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    ending = suffix or os.path.splitext(path)[1]
-    ending = ending if re.fullmatch(r"\.\w{1,8}", ending) else ""
-    return Staged(path, digest.hexdigest()[:32] + ending, digest.hexdigest(), size)
-
-
 class Board:
     """``local`` or ``ssh://[USER@]HOST[:PORT]``. ``trips`` counts the connections made."""
 
     def __init__(self, place: str) -> None:
         """Raises OptionError for another form."""
-        found = _PLACE.fullmatch(place)
+        found = address(place)
         if place != "local" and not found:
             raise OptionError(f"--board: expected local or ssh://[USER@]HOST[:PORT], found {place!r}")
-        self.name, self.trips = place, 0
+        self.name, self.trips = place.rstrip("/"), 0
         self._ssh: list[str] = []
         if found:
-            port = ("-p", found["port"]) if found["port"] else ()
-            self._ssh = ["ssh", "-T", *OPTIONS, *_ALIVE, *port, "--", found["host"]]
+            host, port = found
+            self._ssh = ["ssh", "-T", *OPTIONS, *_ALIVE, *(("-p", port) if port else ()), "--", host]
 
     def look(self, names: Sequence[str]) -> Looked:
         """See what is there: the tool, space, and which of ``names``. Raises ToolchainMissing (exit 4)."""
-        text, status = self._ask(_LOOK, [os.environ.get(FOLDER_VARIABLE, ""), *names])
+        text, status = self._ask(LOOK, [os.environ.get(FOLDER_VARIABLE, ""), *names])
         said = [line[len(MARK) :].partition(" ") for line in text.splitlines() if line.startswith(MARK)]
         if not any(word == "ready" for word, _, _ in said):
             raise self._unreached(text, status)
@@ -145,30 +82,33 @@ class Board:
         have = frozenset(rest for word, _, rest in said if word == "have")
         return Looked(words["dir"], words.get("tool", ""), words.get("machine", ""), _int(free), have)
 
-    def send(self, file: Staged, looked: Looked, *, program: bool = False) -> None:
-        """Bring one file there: whole and with the right hash, or not at all.
+    def send(self, files: Sequence[Staged], looked: Looked, *, program: str = "") -> None:
+        """Bring files there in one trip: all of them whole and with the right hash, or none.
 
-        Raises ToolchainFailed: the disk is full, the connection broke.
+        ``program`` is the name of one that is to be run. Raises InputError, ToolchainFailed: the disk is full, the
+        connection broke.
         """
-        if looked.free_kib is not None and file.size > looked.free_kib * 1024:
+        size = sum(file.size for file in files)
+        if looked.free_kib is not None and size > looked.free_kib * 1024:
+            named = files[0].path if len(files) == 1 else f"{len(files)} files"
             raise ToolchainFailed(
-                f"{self.name}: the disk is full: {file.path} needs {file.size} bytes, and {looked.folder} has "
-                f"{looked.free_kib * 1024}",
+                f"{self.name}: the disk is full: {named} need{'s' * (len(files) == 1)} {size} bytes, and "
+                f"{looked.folder} has {looked.free_kib * 1024}",
                 hint=f"{FOLDER_VARIABLE}=/another/folder names another place on the board",
             )
-        mode = "755" if program else "644"
-        with open(file.path, "rb") as source:
-            text, status = self._ask(_SEND, [looked.folder, file.name, file.sha256, mode], stdin=source.fileno())
+        words = [looked.folder, *(file.name for file in files)]
+        text, status = self._ask(SEND, words, feed=lambda target: write_tar(target, files, program))
         if f"{MARK}sent" not in text:
-            why = "the disk is full" if "No space left" in text else (text.strip().splitlines() or ["no answer"])[-1]
-            raise ToolchainFailed(f"{self.name}: {file.path} could not be sent: {why} (status {status})")
+            lines = [line for line in text.splitlines() if line.strip()] or ["no answer"]
+            why = "the disk is full" if "No space left" in text else clean(lines[-1])
+            what = ", ".join(file.path for file in files[:3]) + (", ..." if len(files) > 3 else "")
+            raise ToolchainFailed(f"{self.name}: {what} could not be sent: {why} (status {status})")
 
     def forget(self, looked: Looked, files: Sequence[Staged]) -> None:
         """Take files away again; a board that cannot be reached any more is left alone."""
-        paths = [f"{looked.folder}/{file.name}" for file in files]
-        if paths:
+        if files:
             with suppress(PtqbridgeError, OSError):
-                self._ask('rm -f -- "$@"', paths)
+                self._ask(FORGET, [looked.folder, LOCK, *(file.name for file in files)])
 
     def session(self, steps: Sequence[str], folder: str, *, on_line: Callable[[str], None] | None = None) -> Session:
         """Run shell ``steps`` under the board's lock in a fresh folder; lines of the programs go to ``on_line``.
@@ -177,8 +117,9 @@ class Board:
         ToolchainFailed when the connection breaks. Whatever happens, the board cleans itself up.
         """
         self.trips += 1
-        words = [*self._shell(_SESSION.format(steps="\n".join(steps)), [folder, LOCK])]
-        process = _start(words, stdin=subprocess.PIPE)
+        process = _start(self._shell(session("\n".join(steps)), [folder, LOCK]), stdin=subprocess.PIPE)
+        done = threading.Event()
+        threading.Thread(target=_beat, args=(process, done), daemon=True).start()
         read = _Reader(on_line)
         try:
             assert process.stdout is not None
@@ -187,7 +128,10 @@ class Board:
                 if read.ended:
                     break
         finally:
+            done.set()
             _let_go(process)
+        if read.locked:
+            raise ToolchainFailed(f"{self.name}: its lock {read.locked} cannot be taken: is another user's left there?")
         if read.busy:
             text = f"{self.name}: another run is using the board (process {read.busy})"
             raise ToolchainMissing(text, hint="one run at a time: its figures would be wrong otherwise")
@@ -201,12 +145,18 @@ class Board:
         command = ["sh", "-c", script, "sh", *words]
         return [*self._ssh, "exec " + shlex.join(command)] if self._ssh else command
 
-    def _ask(self, script: str, words: Sequence[str], *, stdin: int = subprocess.DEVNULL) -> tuple[str, int]:
+    def _ask(
+        self, script: str, words: Sequence[str], *, feed: Callable[[BinaryIO], None] | None = None
+    ) -> tuple[str, int]:
         self.trips += 1
-        process = _start(self._shell(script, words), stdin=stdin)
+        process = _start(self._shell(script, words), stdin=subprocess.PIPE if feed else subprocess.DEVNULL)
         try:
+            if feed:
+                with suppress(BrokenPipeError):  # what the other side says tells why
+                    feed(cast(BinaryIO, process.stdin))
             output, _ = process.communicate()
         finally:
+            _close(process)
             end_group(process)
         return output.decode("utf-8", "replace"), process.returncode
 
@@ -237,7 +187,7 @@ class _Reader:
 
     def __init__(self, on_line: Callable[[str], None] | None) -> None:
         self.on_line, self.result = on_line, Session()
-        self.ended, self.started, self.busy = False, False, ""
+        self.ended, self.started, self.busy, self.locked = False, False, "", ""
         self.others: list[str] = []
         self._current: list[str] | None = None
         self._file: list[str] | None = None
@@ -262,6 +212,8 @@ class _Reader:
             self._file = None
         elif word == "busy":
             self.busy = rest or "unknown"
+        elif word == "locked":
+            self.locked = rest
         elif word == "end":
             self.ended = True
 
@@ -290,11 +242,24 @@ def _start(words: Sequence[str], *, stdin: int) -> subprocess.Popen[bytes]:
         raise ToolchainMissing(f"{words[0]} cannot be started: {error.strerror or error}") from None
 
 
-def _let_go(process: subprocess.Popen[bytes]) -> None:
-    """Close the session's input, which makes the other side clean up; wait for that, but not for ever."""
+def _beat(process: subprocess.Popen[bytes], done: threading.Event) -> None:
+    """Say now and then that we are there: a board that has lost us, without a word, must not wait for ever."""
+    while not done.wait(_BEAT_S):
+        try:
+            os.write(cast(BinaryIO, process.stdin).fileno(), b".")
+        except (OSError, ValueError):
+            return
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
     with suppress(OSError):
         if process.stdin:
             process.stdin.close()
+
+
+def _let_go(process: subprocess.Popen[bytes]) -> None:
+    """Close the session's input, which makes the other side clean up; wait for that, but not for ever."""
+    _close(process)
     with suppress(subprocess.TimeoutExpired):
         process.wait(_PATIENCE_S)
     end_group(process)

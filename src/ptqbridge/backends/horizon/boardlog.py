@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ptqbridge.backends.horizon.boardfiles import TOOL
 from ptqbridge.errors import ToolchainFailed
 
 _NUMBER = r"([\d.]+(?:[eE][-+]?\d+)?)"
@@ -28,8 +29,8 @@ _FIELDS = {
     "average_ms": re.compile(rf"Average\s+latency\s+is: {_NUMBER} ms"),
     "fps": re.compile(rf"Frame\s+rate\s+is: {_NUMBER} FPS"),
 }
-_INFER = re.compile(rf"Infer time: {_NUMBER} ms")
-_RUNTIME = re.compile(r"\[DNN\](?: Runtime version =|:) (\S+)")
+_INFER = re.compile(rf"Infer\s+time\s*: {_NUMBER} ms")
+_RUNTIME = re.compile(r"\[DNN\](?: Runtime version =|:) (\d\S*)")
 _BUILDER = re.compile(r"The model builder version = (\S+)|\"BUILDER_VERSION\": ?\"([^\"]+)\"")
 _WARNING = re.compile(r"^\[W\].*|^W\d{4} .*")
 
@@ -116,7 +117,12 @@ def parse_infer(text: str) -> list[float]:
 
 @dataclass(frozen=True)
 class BoardTensor:
-    """An input or output as the board's tool shows it; a dimension of -1 is chosen at run time."""
+    """An input or output as the board's tool shows it; sizes and strides are bytes, and -1 where chosen at run time.
+
+    ``dtype`` is the tool's word without its prefix (F32, S8, NV12); ``aligned`` is the shape in memory (Journey 5
+    only, else empty). Integers stand for ``(value - zero_point) * scale`` where ``scale`` is not empty: one for all,
+    or one per place of ``axis``.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -124,6 +130,11 @@ class BoardTensor:
     size: int | None
     source: str = ""
     layout: str = ""
+    aligned: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    scale: tuple[float, ...] = ()
+    zero_point: tuple[int, ...] = ()
+    axis: int | None = None
 
 
 @dataclass(frozen=True)
@@ -135,33 +146,65 @@ class ModelInfo:
     inputs: tuple[BoardTensor, ...]
     outputs: tuple[BoardTensor, ...]
     desc: Mapping[str, Any] = field(default_factory=dict)
+    runtime: str = ""
+    builder: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
         return asdict(self)
 
 
+_TENSOR = re.compile(r"(?ms)^(input|output)\[\d+\]:[ \t]*\n(.*?)(?=^\s*$|^(?:input|output)\[|^-{9}|\Z)")
+_PREFIXES = ("HB_DNN_TENSOR_TYPE_", "HB_DNN_IMG_TYPE_", "HB_DNN_LAYOUT_", "HB_DNN_INPUT_FROM_")
+
+
 def parse_model_info(text: str) -> ModelInfo:
-    """Read model_info's console. Raises ToolchainFailed when no model is in it."""
-    named = re.search(r"\[model name\]: (.*)", text)
-    if not named:
-        raise ToolchainFailed("hrt_model_exec model_info did not show a model")
+    """Read model_info's console. Raises ToolchainFailed when no model, or more than one, is in it."""
+    named = re.findall(r"\[model name\]: (.*)", text)
+    if len(named) != 1:
+        raise ToolchainFailed(f"{TOOL} model_info: expected one model, found {len(named)}: {failure_line(text)}")
     load, desc = _LOAD.search(text), re.search(r"\[model desc\]: (\{.*\})", text)
     tensors: dict[str, list[BoardTensor]] = {"input": [], "output": []}
-    for side, body in re.findall(r"(?ms)^(input|output)\[\d+\]:[ ]*\n(.*?)(?=^\s*$|^(?:input|output)\[|^-{9})", text):
-        keys = dict(re.findall(r"(?m)^([a-z ]+): (.*?)\s*$", body))
-        shape = tuple(int(word) for word in keys.get("valid shape", "").strip("()").split(",") if word)
-        size = int(keys["aligned byte size"]) if keys.get("aligned byte size", "").lstrip("-").isdigit() else None
-        kind = keys.get("tensor type", "").replace("HB_DNN_TENSOR_TYPE_", "").replace("HB_DNN_IMG_TYPE_", "")
-        layout = keys.get("tensor layout", "").replace("HB_DNN_LAYOUT_", "")
-        source = keys.get("input source", "").replace("HB_DNN_INPUT_FROM_", "")
-        tensors[side].append(BoardTensor(keys.get("name", ""), shape, kind, size, source, layout))
+    for side, body in _TENSOR.findall(text):
+        tensors[side].append(_tensor(dict(re.findall(r"(?m)^([A-Za-z_ ]+): ?(.*?)\s*$", body))))
     try:
         record = json.loads(desc[1]) if desc else {}
     except ValueError:
         record = {}
-    load_ms = float(load[1]) if load else None
-    return ModelInfo(load_ms, named[1].strip(), tuple(tensors["input"]), tuple(tensors["output"]), record)
+    runtime, builder = _RUNTIME.search(text), _BUILDER.search(text)
+    return ModelInfo(
+        load_ms=float(load[1]) if load else None,
+        model=named[0].strip(),
+        inputs=tuple(tensors["input"]),
+        outputs=tuple(tensors["output"]),
+        desc=record,
+        runtime=runtime[1] if runtime else "",
+        builder=(builder[1] or builder[2]) if builder else "",
+    )
+
+
+def _tensor(keys: Mapping[str, str]) -> BoardTensor:
+    def word(key: str) -> str:
+        text = keys.get(key, "")
+        return next((text[len(prefix) :] for prefix in _PREFIXES if text.startswith(prefix)), text)
+
+    def numbers(key: str) -> list[str]:
+        return [number for number in keys.get(key, "").strip("() ").split(",") if number.strip()]
+
+    size, axis = keys.get("aligned byte size", ""), keys.get("quantizeAxis", "")
+    return BoardTensor(
+        name=keys.get("name", ""),
+        shape=tuple(map(int, numbers("valid shape"))),
+        dtype=word("tensor type"),
+        size=int(size) if size.lstrip("-").isdigit() else None,
+        source=word("input source"),
+        layout=word("tensor layout"),
+        aligned=tuple(map(int, numbers("aligned shape"))),
+        stride=tuple(map(int, numbers("stride"))),
+        scale=tuple(map(float, numbers("scale data"))),
+        zero_point=tuple(map(int, numbers("zero_point data"))),
+        axis=int(axis) if axis.lstrip("-").isdigit() else None,
+    )
 
 
 def parse_profiler(text: str) -> dict[str, Any]:
@@ -199,7 +242,7 @@ def parse_csv(text: str) -> dict[str, str]:
 
 
 _CODE = re.compile(r"error code: ?(-?\d+)")
-_FAILED = re.compile(r"\bfailed\b|^ERROR|\[E\]|No space left|not found")
+_FAILED = re.compile(r"\bfailed\b|^ERROR|\[E\]|No space left|not found|incompatible", re.IGNORECASE)
 
 
 def failure_line(text: str) -> str:
