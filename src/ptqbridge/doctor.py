@@ -8,6 +8,7 @@ import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 
 from ptqbridge.backends import TARGETS
@@ -45,7 +46,8 @@ class Diagnosis:
 
 
 def diagnose() -> Diagnosis:
-    """Look at this machine; nothing vendor-made is imported or run."""
+    """Look at this machine; nothing vendor-made is imported, and of it only hb_compile asked for its version, once."""
+    _generation.cache_clear()
     packages = {name: _version(name) for name in (*CORE, *OPTIONAL)}
     needs = {target: _NEEDS[backend](target) for target, backend in TARGETS.items()}
     return Diagnosis(platform.python_version(), f"{platform.system()} {platform.machine()}", packages, needs)
@@ -94,9 +96,21 @@ def _horizon(target: str) -> tuple[Need, ...]:
         f"{install}run inside Horizon's OpenExplorer container; set {variable} to the program; "
         "build --dryRun works without it"
     )
+    detail = f"{path}{_generation() if tool == 'hb_compile' else ''}" if path else ""
     return (
-        Need(tool, path is not None, path or f"not on PATH ({variable} {named or 'not set'})", "" if path else way),
+        Need(tool, path is not None, detail or f"not on PATH ({variable} {named or 'not set'})", "" if path else way),
     )
+
+
+@cache
+def _generation() -> str:
+    """Which generation of hb_compile it is, whose keys a configuration then follows."""
+    from ptqbridge.backends.horizon.probe6 import probe
+
+    found = probe()
+    if found is None:
+        return " (does not tell its version; --toolchainVersion says what to write for)"
+    return f" ({found.version + ', ' if found.version else ''}written for as {found.generation})"
 
 
 _NEEDS = {"onnxruntime": _cpu, "tensorrt": _trt, "horizon": _horizon}

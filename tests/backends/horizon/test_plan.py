@@ -165,7 +165,10 @@ def test_the_older_generation_lacks_keys_and_flags(plan_of: Callable[..., Plan])
     old = plan_of(f"{MYNET} --timingCacheFile=c --avgRuns=5 --warmUp=0 --calibData=c", "nash-m", toolchain="3.0")
     assert {str(row(old, name).verdict) for name in ("timingCacheFile", "avgRuns", "warmUp")} == {"ignored"}
     assert "enable_vpu" not in old.files["hb_compile.yaml"]
-    assert any("not known to offer nash-p" in note for note in plan_of(MYNET, "nash-p", toolchain="3.0").notes)
+    assert plan_of(MYNET, "nash-p", toolchain="3.0").faults == ("hb_compile 3.0 does not know nash-p; 3.5 does",)
+    assert [row.option for row in plan_of(f"{MYNET} --toolchainVersion=3.0", "nash-p").refused] == [
+        "--toolchainVersion=3.0"
+    ]
 
 
 def test_outputs_and_percentiles_take_an_infer_run(plan_of: Callable[..., Plan]) -> None:

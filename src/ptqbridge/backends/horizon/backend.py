@@ -26,6 +26,13 @@ class HorizonBackend:
         """See ``plan.py``."""
         return plan(request)
 
+    def prepare(self, request: Request) -> None:
+        """Before the plan of a build elsewhere: which hb_compile is there. Raises ToolchainMissing."""
+        if MARCHES[request.target.name].journey6:
+            from ptqbridge.backends.horizon.probe6 import probe_for
+
+            probe_for(request)
+
     def preview(self, name: str, value: object, target: Target) -> RuleOutcome:
         """See ``plan.py``."""
         return preview(name, value, target)

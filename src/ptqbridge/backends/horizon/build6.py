@@ -12,8 +12,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ptqbridge.backends.horizon.errors6 import explain_failure
+from ptqbridge.backends.horizon.estimate6 import read_estimate, told
 from ptqbridge.backends.horizon.judge6 import asked_got, judge
 from ptqbridge.backends.horizon.logs6 import Progress, Record, parse_log
+from ptqbridge.backends.horizon.probe6 import by_version
+from ptqbridge.backends.horizon.quantrules import read_quant_config
 from ptqbridge.backends.horizon.run import find_tool, require_board, tool_variable
 from ptqbridge.backends.horizon.workspace import JOB, TEMPORARY, Workspace, workspace
 from ptqbridge.data.asked import asked_samples
@@ -28,7 +31,7 @@ from ptqbridge.toolchains.program import Finished, Toolchain
 from ptqbridge.toolchains.select import select
 
 TOOL, CONFIG, LOG = "hb_compile", "hb_compile.yaml", "hb_compile.log"
-DATA = "calibration_data"
+DATA, CACHE = "calibration_data", "compile_cache"
 Say = Callable[[str], None]
 Steps = Callable[[int, int], None]
 
@@ -62,6 +65,7 @@ def build(plan: Plan, *, say: Say, progress: Steps | None = None) -> BuildResult
     ToolchainMissing, after writing the complete bundle, when hb_compile is not there. The log is kept in every case.
     """
     start = time.monotonic()
+    _refuse_faults(plan)
     model = _onnx(plan)
     toolchain = select(str(plan.settings.get("place") or "local"))
     program = _program(toolchain)
@@ -72,7 +76,7 @@ def build(plan: Plan, *, say: Say, progress: Steps | None = None) -> BuildResult
     artifact = plan.build.artifact or os.path.join(plan.build.out, os.path.basename(_command(plan)[1]))
     log = _log_place(plan, artifact)
     with workspace() as place, toolchain:
-        staged = stage(plan, model, place, say)
+        staged = stage(plan, model, place, say, here=isinstance(toolchain, Local))
         checked = _check(plan, place, toolchain, program, log, say)
         say(f"hb_compile starts ({toolchain.name}); log: {log}")
         finished, record = _run(place, staged, toolchain, program, log, Progress(say, progress, staged.samples))
@@ -84,10 +88,16 @@ def build(plan: Plan, *, say: Say, progress: Steps | None = None) -> BuildResult
             first = missed[0]
             text = f"--precisionConstraints=obey: layer {first.layer!r} was asked {first.asked}, got {first.got}"
             raise LimitNotMet(text, hint="--precisionConstraints=prefer accepts the difference and reports it")
+        product = place.job / staged.product
+        estimate = read_estimate(product.parent, product.stem)
+        if estimate:
+            say(told(estimate))
+        remarks += _other_generation(plan, record)
+        _keep_cache(plan, place, toolchain)
         _keep_rest(plan, place, staged, log)
         say(f"writing {artifact}")
         with atomic_path(artifact) as temporary:
-            shutil.copyfile(place.job / staged.product, temporary)
+            shutil.copyfile(product, temporary)
     return BuildResult(
         target=plan.target.name,
         artifact=artifact,
@@ -97,6 +107,9 @@ def build(plan: Plan, *, say: Say, progress: Steps | None = None) -> BuildResult
         facts={
             **{key: record.to_dict()[key] for key in ("versions", "phases", "nodes", "warnings", "removed")},
             "log": str(log),
+            "generation": plan.settings.get("toolchain"),
+            "inputs": plan.settings.get("board_inputs", []),
+            **({"estimate": estimate} if estimate else {}),
             "tool_seconds": round(finished.seconds, 3),
             **({"checker": checked} if checked else {}),
             **({"calibration": {**staged.data, "samples_used": record.samples}} if staged.data else {}),
@@ -104,6 +117,12 @@ def build(plan: Plan, *, say: Say, progress: Steps | None = None) -> BuildResult
         asked_got=rows,
         notes=tuple(remarks),
     )
+
+
+def _refuse_faults(plan: Plan) -> None:
+    if plan.faults:
+        lines = plan.faults[0] if len(plan.faults) == 1 else "".join(f"\n  {fault}" for fault in plan.faults)
+        raise InputError(f"{plan.target.name}: this build would fail: {lines}")
 
 
 def _precision(config: Mapping[str, Any]) -> str:
@@ -141,8 +160,11 @@ def _onnx(plan: Plan) -> Model:
     return model
 
 
-def stage(plan: Plan, model: Model, place: Workspace, say: Say) -> Staged:
-    """Put model, samples and configuration into ``place``, with paths that hold wherever that folder lies."""
+def stage(plan: Plan, model: Model, place: Workspace, say: Say, *, here: bool = False) -> Staged:
+    """Put model, samples and configuration into ``place``, with paths that hold wherever that folder lies.
+
+    ``here``: the tool runs on this machine, and its cache stays where it is.
+    """
     import yaml
 
     argv, product = _command(plan)
@@ -157,6 +179,12 @@ def stage(plan: Plan, model: Model, place: Workspace, say: Say) -> Staged:
         config = {section: dict(keys) for section, keys in yaml.safe_load(plan.files[CONFIG]).items()}
         config["model_parameters"]["onnx_model"] = f"./{name}"
         data = _samples(plan, model, place, config.get("calibration_parameters", {}), say)
+        quant = config.get("calibration_parameters", {}).get("quant_config")
+        if isinstance(quant, str) and quant:  # a path means nothing to a tool elsewhere
+            config["calibration_parameters"]["quant_config"] = read_quant_config(quant)
+        compiler = config.get("compiler_parameters", {})
+        if compiler.get("cache_path"):
+            compiler["cache_path"] = _cache(str(compiler["cache_path"]), place, here=here)
         custom = config.get("custom_op", {})
         if custom.get("custom_op_dir"):
             place.copy(custom["custom_op_dir"], "custom_op")
@@ -165,6 +193,42 @@ def stage(plan: Plan, model: Model, place: Workspace, say: Say) -> Staged:
     original = os.path.abspath(plan.build.model.path)
     argv = tuple(name if word == original else word for word in argv)
     return Staged(argv, product, config, data, int(data.get("samples", 0)) * len(model.inputs))
+
+
+def _cache(path: str, place: Workspace, *, here: bool) -> str:
+    """The compile cache for the tool: the user's folder, made when it is not there; elsewhere a copy of it."""
+    if os.path.isfile(path):
+        raise InputError(f"cache_path: expected a folder for hb_compile's cache, found the file {path}")
+    if here:
+        Bundle(Path(path))
+        return path
+    if os.path.isdir(path) and not isinstance(place, Bundle):
+        place.copy(path, CACHE)
+    else:
+        (place.job / CACHE).mkdir(exist_ok=True)
+    return f"./{CACHE}"
+
+
+def _keep_cache(plan: Plan, place: Workspace, toolchain: Toolchain) -> None:
+    """A copy of the cache that was elsewhere goes back to where the user keeps it."""
+    path = plan.settings.get("yaml", {}).get("compiler_parameters.cache_path")
+    if not path or CONFIG not in plan.files or isinstance(toolchain, Local):
+        return
+    toolchain.fetch(place.root, f"{JOB}/{CACHE}")
+    try:
+        shutil.copytree(place.job / CACHE, path, dirs_exist_ok=True)
+    except (OSError, shutil.Error) as error:
+        raise InputError(f"the compile cache {path} cannot be written ({error})") from error
+
+
+def _other_generation(plan: Plan, record: Record) -> list[str]:
+    """A remark when the tool that ran is of another generation than the plan was made for."""
+    version = record.versions.get(TOOL, "")
+    planned = str(plan.settings.get("toolchain") or "")
+    ran = by_version(version)
+    if not ran or not planned or ran == planned:
+        return []
+    return [f"the plan was made for {TOOL} {planned}, and {version} ran: --toolchainVersion={ran} writes for it"]
 
 
 def _samples(plan: Plan, model: Model, place: Workspace, keys: dict[str, Any], say: Say) -> dict[str, Any]:
@@ -261,7 +325,7 @@ def script(staged: Staged) -> str:
 def write_bundle(plan: Plan, folder: str, say: Say) -> list[str]:
     """Everything a build needs, in ``folder``: model, configuration, samples, run.sh. Returns what was written."""
     place = Bundle(Path(folder))
-    for name in (DATA, "given", "custom_op"):  # those of an earlier bundle
+    for name in (DATA, CACHE, "given", "custom_op"):  # those of an earlier bundle
         if (place.job / name).is_dir():
             shutil.rmtree(place.job / name)
     staged = stage(plan, _onnx(plan), place, say)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ptqbridge.backends.horizon.context import PRODUCT_FOLDER, Context
+from ptqbridge.backends.horizon.schema import entries
 from ptqbridge.backends.horizon.settings import Settings, merge
 from ptqbridge.plan import Filled
 from ptqbridge.spec import TensorSpec
@@ -65,7 +66,8 @@ def _fill_inputs(full: Settings, context: Context, fill: Any) -> None:
         fill("input_parameters.input_shape", ";".join(shapes.values()), why)
     if context.network:
         names = [spec.name for spec in context.network.inputs]
-        fill("input_parameters.input_name", ";".join(names))
+        if len(names) > 1 or not context.march.journey6 or entries(names[0]) == names:  # else the tool misreads it
+            fill("input_parameters.input_name", ";".join(names))
         _spread(full.yaml, context.network.inputs, context)
 
 

@@ -9,12 +9,12 @@ import os
 import re
 from collections.abc import Callable, Iterator
 
-from ptqbridge.backends.horizon import schema5, schema6
+from ptqbridge.backends.horizon import compilerrules, schema5, schema6
 from ptqbridge.backends.horizon.schema import TRAIN_TO_RUNTIME, dims, floats
 from ptqbridge.backends.horizon.view import ERROR, WARNING, Finding, View
 
 Rule = Callable[[View], Iterator[Finding]]
-MODEL, INPUT, CAL, COMP = "model_parameters", "input_parameters", "calibration_parameters", "compiler_parameters"
+MODEL, INPUT, CAL = "model_parameters", "input_parameters", "calibration_parameters"
 _TYPE_RT, _TYPE_TRAIN, _LAYOUT = f"{INPUT}.input_type_rt", f"{INPUT}.input_type_train", f"{INPUT}.input_layout_train"
 _SHAPE = f"{INPUT}.input_shape"
 
@@ -151,6 +151,15 @@ def conversions(view: View) -> Iterator[Finding]:
             yield Finding(_TYPE_RT, kind, f"expected {' or '.join(able)} for a model trained on {train}", "conversion")
 
 
+def blanks(view: View) -> Iterator[Finding]:
+    """Lists that say something of every input: no entry may be missing."""
+    keys = (_TYPE_RT, _TYPE_TRAIN, *((_LAYOUT,) if view.journey6 else ()))
+    for key in keys:
+        if None in view.words(key):
+            expected = "expected a word for every input, and one is blank or None"
+            yield Finding(key, view.get(key), expected, "blank entry")
+
+
 def layouts(view: View) -> Iterator[Finding]:
     """Layouts that must be given."""
     kinds = [view.entry(_TYPE_RT, index) for index in range(view.count)]
@@ -199,7 +208,8 @@ def _numbers(view: View, key: str, index: int, word: str) -> Iterator[Finding]:
         return
     channels = view.channels(index)
     if channels is not None and len(found) not in (1, channels):
-        yield Finding(key, word, f"expected 1 or {channels} numbers, one per channel", "channel numbers")
+        many = "1 number" if channels == 1 else f"1 or {channels} numbers, one per channel"
+        yield Finding(key, word, f"expected {many}", "channel numbers")
     if key.endswith("std_value") and not all(found):
         yield Finding(key, word, "expected numbers other than 0: it divides", "numbers")
     if view.entry(_TYPE_RT, index) == "featuremap":
@@ -301,64 +311,6 @@ def _optimization(view: View) -> Iterator[Finding]:
             yield Finding(key, word, f"expected int8 only: {view.march.name} has no int16", "optimization")
 
 
-def compiler(view: View) -> Iterator[Finding]:
-    """Cores, balance, caches, on-chip memory."""
-    cores = view.get(f"{COMP}.core_num")
-    most = view.march.cores if view.recent or not view.journey6 else 2
-    if view.journey6 and isinstance(cores, int) and cores > most:
-        yield Finding(f"{COMP}.core_num", cores, f"expected 1 to {most} on {view.march.name}", "cores")
-    if not view.journey6 and cores == 2 and view.march.name != "bernoulli2":
-        yield Finding(f"{COMP}.core_num", cores, f"is refused by hbdk 3.49 for {view.march.name}", "cores", WARNING)
-    balanced, factor = view.get(f"{COMP}.compile_mode") == "balance", view.get(f"{COMP}.balance_factor")
-    if balanced and factor is None:
-        yield Finding(f"{COMP}.balance_factor", None, "expected 0 to 100, since compile_mode is balance", "balance")
-    if not balanced and factor is not None:
-        yield Finding(f"{COMP}.balance_factor", factor, "counts only with compile_mode balance", "balance", WARNING)
-    yield from _cache(view)
-    claimed = view.get(f"{COMP}.max_l2m_size")
-    if claimed and not view.march.l2m and view.journey6:
-        expected = f"expected 0 on {view.march.name}: only nash-p and nash-h lend on-chip memory"
-        yield Finding(f"{COMP}.max_l2m_size", claimed, expected, "on-chip memory")
-
-
-def _cache(view: View) -> Iterator[Finding]:
-    mode, path = view.get(f"{COMP}.cache_mode") or "disable", view.get(f"{COMP}.cache_path") or ""
-    if mode != "disable" and not path:
-        yield Finding(f"{COMP}.cache_path", path or None, f"expected a folder, since cache_mode is {mode}", "cache")
-    elif mode != "disable" and not os.path.isdir(view.path(str(path))):
-        severity = WARNING if view.away else ERROR
-        yield Finding(f"{COMP}.cache_path", path, "expected an existing folder", "cache", severity)
-    elif mode == "disable" and path:
-        yield Finding(f"{COMP}.cache_path", path, "switches the cache on all the same", "cache", WARNING)
-
-
-_SOURCES = {"pyramid": ("nv12", "gray"), "resizer": ("nv12", "gray"), "ddr": ("rgb", "bgr", "yuv444", "gray")}
-
-
-def sources(view: View) -> Iterator[Finding]:
-    """Where an input's data come from must suit its type."""
-    key = f"{COMP}.input_source"
-    given = view.get(key)
-    if not isinstance(given, dict):
-        return
-    for name, word in given.items():
-        if not isinstance(word, str) or word not in _SOURCES:
-            yield Finding(f"{key}.{name}", word, f"expected one of {', '.join(_SOURCES)}", "input source")
-            continue
-        if view.names and name not in view.names:
-            severity = WARNING if view.journey6 else ERROR
-            expected = f"expected an input ({', '.join(view.names)})" + (": it has no effect" if view.journey6 else "")
-            yield Finding(f"{key}.{name}", word, expected, "input source", severity)
-            continue
-        if not view.names and view.count > 1:
-            continue
-        kind = view.entry(_TYPE_RT, view.names.index(name) if view.names else 0)
-        able = (*_SOURCES[word], "featuremap", "yuv444_128") if word == "ddr" else _SOURCES[word]
-        if kind is not None and kind not in able:
-            suits = " or ".join(source for source, kinds in _SOURCES.items() if kind in kinds) or "ddr"
-            yield Finding(f"{key}.{name}", word, f"expected {suits} for {kind}", "input source")
-
-
 RULES: tuple[Rule, ...] = (
     model_source,
     prefix,
@@ -367,13 +319,13 @@ RULES: tuple[Rule, ...] = (
     shapes,
     batch,
     images,
+    blanks,
     layouts,
     conversions,
     spaces,
     normalisation,
     calibration,
     methods,
-    compiler,
-    sources,
+    *compilerrules.RULES,
 )
 """In the order in which the vendor's tools look."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ptqbridge.backends.horizon.faults6 import to_be_written
+from ptqbridge.backends.horizon.lookup import Network
 from ptqbridge.backends.horizon.settings import Settings, merge
 from ptqbridge.backends.horizon.validate import read_yaml, validate
 from ptqbridge.errors import InputError
@@ -15,7 +17,6 @@ from ptqbridge.rulebook import Verdict
 
 PATH_KEYS = ("onnx_model", "caffe_model", "prototxt", "cache_path", "custom_op_dir", "working_dir", "cal_data_dir")
 """Keys that hold one path, or several joined by ``;``."""
-OWN_FOLDER = "./"
 
 
 def load_overlay(path: str) -> dict[str, dict[str, Any]]:
@@ -70,7 +71,7 @@ def _deep(keys: list[str], value: Any) -> dict[str, Any]:
     return {keys[0]: value if len(keys) == 1 else _deep(keys[1:], value)}
 
 
-def checked(plan: Plan, toolchain: str) -> Plan:
+def checked(plan: Plan, toolchain: str, network: Network | None = None) -> Plan:
     """The plan with the overlay's row refused when the finished YAML breaks a rule, and its remarks as notes.
 
     Folders that the build itself fills are not there yet and are no fault.
@@ -78,8 +79,9 @@ def checked(plan: Plan, toolchain: str) -> Plan:
     import yaml
 
     text = next(text for name, text in plan.files.items() if name.endswith(".yaml"))
-    report = validate(yaml.safe_load(text), os.curdir, target=plan.target.name, generation=toolchain)
-    faults = [finding for finding in report.errors if not _to_be_written(finding.rule, finding.value)]
+    config = yaml.safe_load(text)
+    report = validate(config, os.curdir, target=plan.target.name, generation=toolchain, network=network)
+    faults = [finding for finding in report.errors if not to_be_written(finding.rule, finding.key, finding.value)]
     notes = [finding.text() for finding in report.findings if finding.severity != "error" and finding.rule != "model"]
     rows = plan.rows
     if faults:
@@ -89,7 +91,3 @@ def checked(plan: Plan, toolchain: str) -> Plan:
             for row in rows
         )
     return replace(plan, rows=rows, notes=(*plan.notes, *notes))
-
-
-def _to_be_written(rule: str, value: Any) -> bool:
-    return rule == "model" or (rule == "calibration folders" and str(value).startswith(OWN_FOLDER))

@@ -10,15 +10,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ptqbridge.backends.horizon import crossrules, noderules, schema5, schema6
-from ptqbridge.backends.horizon.lookup import look_up
+from ptqbridge.backends.horizon import crossrules, noderules, quantrules, schema5, schema6
+from ptqbridge.backends.horizon.lookup import Network, look_up
 from ptqbridge.backends.horizon.marches import MARCHES, March
 from ptqbridge.backends.horizon.schema import Key, Table, entries
 from ptqbridge.backends.horizon.view import ERROR, WARNING, Finding, View, march_of
 from ptqbridge.errors import InputError
 from ptqbridge.spec import ModelFile
 
-RULES = (*crossrules.RULES, noderules.nodes, noderules.named_nodes, noderules.quant_config)
+RULES = (*crossrules.RULES, noderules.nodes, noderules.named_nodes, quantrules.quant_config)
 _NULL_ALLOWED = ("quant_config", "max_percentile", "max_l2m_size")
 
 
@@ -72,8 +72,9 @@ def validate(
     generation: str = "3.5",
     strict: bool = False,
     doubled: tuple[str, ...] = (),
+    network: Network | None = None,
 ) -> Report:
-    """Check a YAML's content; see ``validate_file``."""
+    """Check a YAML's content; see ``validate_file``. ``network`` is the model's facts where they are known already."""
     march = march_of(config, target)
     generation = generation if march.journey6 else march.generations[0]
     table = schema6.table(generation) if march.journey6 else schema5.table()
@@ -93,7 +94,9 @@ def validate(
     found += _required(config, table)
     model = str(kept["model_parameters"].get("onnx_model") or "")
     at = os.path.join(folder, model)
-    network, note = look_up(ModelFile(at, "onnx")) if model and os.path.isfile(at) else (None, "")
+    note = ""
+    if network is None and model and os.path.isfile(at):
+        network, note = look_up(ModelFile(at, "onnx"))
     if note:
         found.append(Finding("model_parameters.onnx_model", model, note, "model"))
     away = bool(model) and not os.path.isfile(at) and not strict

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from ptqbridge.backends.horizon.context import PRODUCT_FOLDER, Context
@@ -126,7 +127,9 @@ RULES.always("errorOnTimingCacheMiss", outcome=refused("the BPU tools cannot tel
 def cache(path: str, context: Context) -> Outcome:
     """Journey 5 keeps its cache beside the product; recent Journey 6 tools take a folder."""
     if context.recent:
-        why = "the tool's own compile cache: a folder, not a file, which must exist"
+        if os.path.isfile(path):
+            return refused(f"hb_compile's cache is a folder, and {path} is a file: name a folder, new or its own")
+        why = "the tool's own compile cache: a folder, not a file; it is made when it is not there"
         return carry(
             APPROXIMATE,
             why,
