@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from ptqbridge.backends.onnxruntime.artifact import stamp
+from ptqbridge.backends.onnxruntime.cached import cached_ranges
 from ptqbridge.backends.onnxruntime.fastest import fastest
 from ptqbridge.backends.onnxruntime.formats import apply_formats
 from ptqbridge.backends.onnxruntime.layers import asked_against_got, enforce, resolve_layers
@@ -145,16 +146,23 @@ class _Maker:
             raise InputError(
                 f"{self.model.path}: {NOTHING_INTEGER} (no Conv, Gemm or MatMul with constant weights is left)"
             )
-        ranges = self._calibrate(prepared, tensors, samples)
+        keep_float = requests.keep_float
+        if build.calibration.cache:
+            cached = cached_ranges(build.calibration.cache, prepared.proto, SCHEME, keep_float)
+            ranges, keep_float = cached.ranges, cached.keep_float
+            self.say(f"ranges from {build.calibration.cache}")
+        else:
+            cached = None
+            ranges = self._calibrate(prepared, tensors, samples)
         unit = integer_unit()
         self.say("inserting Q/DQ")
         quantized = quantize(
-            prepared.proto, ranges, scheme=SCHEME, keep_float=requests.keep_float, reduce_range=unit.reduce_range
+            prepared.proto, ranges, scheme=SCHEME, keep_float=keep_float, reduce_range=unit.reduce_range
         )
         report = kernel_report(prepared.proto, quantized)
         rows = asked_against_got(requests, report.kernels, report.integer, _producers(prepared.proto))
         notes = [*requests.notes, *enforce(rows, build.precision.constraints), *samples.notes, *prepared.notes]
-        notes += self.format_notes
+        notes += [*self.format_notes, *(cached.notes if cached else ())]
         if unit.reduce_range:
             notes.append(f"weights keep 7 bits: {unit.why}")
         proto, _ = apply_formats(quantized, build.input_formats, build.output_formats)
@@ -169,8 +177,8 @@ class _Maker:
             },
             asked_got=rows,
             notes=notes,
-            performance_only="" if build.calibration.data else MADE_UP,
-            hashes={"model_sha256": self.model.sha256, "data_sha256": samples.fingerprint},
+            performance_only=MADE_UP if self.settled.made_up else "",
+            hashes={"model_sha256": self.model.sha256, **({} if cached else {"data_sha256": samples.fingerprint})},
         )
 
     def best(self) -> _Candidate:
@@ -230,8 +238,9 @@ class _Maker:
     def _calibration_facts(self, ranges: Any, samples: Samples) -> dict[str, Any]:
         return {
             "algorithm": ranges.method,
+            "ranges": self.plan.build.calibration.cache or None,
             **{key: ranges.details[key] for key in ("winner", "base", "candidates") if key in ranges.details},
-            "samples": samples.used,
+            "samples": ranges.samples if self.plan.build.calibration.cache else samples.used,
             "tensors": len(ranges.tensors),
             "data": self.plan.build.calibration.data or None,
             "data_sha256": samples.fingerprint,

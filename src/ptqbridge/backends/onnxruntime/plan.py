@@ -11,7 +11,7 @@ from ptqbridge.plan import Filled, Plan, Request, Step, Target, map_options
 from ptqbridge.rulebook import Outcome
 from ptqbridge.spec import BuildSpec, RunSpec
 
-MADE_UP = "int8 ranges come from one batch of noise (no --calibData): timing is meaningful, accuracy is not"
+MADE_UP = "int8 ranges come from one batch of noise (no --calib, no --calibData): timing is meaningful, accuracy is not"
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,13 @@ def choices(request: Request, level: str) -> Choices:
     precision = "best" if build.precision.best else "int8" if "int8" in build.precision.allowed else "fp32"
     algorithm = build.calibration.algorithm or DEFAULT_ALGORITHM
     return Choices(
-        precision, level, algorithm, _artifact(request, precision), precision != "fp32" and not build.calibration.data
+        precision, level, algorithm, _artifact(request, precision), precision != "fp32" and not _ranges_from(request)
     )
+
+
+def _ranges_from(request: Request) -> str:
+    """The file of ranges or the samples that the ranges come from; "" when they are made up."""
+    return request.build.calibration.cache or request.build.calibration.data
 
 
 def _artifact(request: Request, precision: str) -> str:
@@ -80,11 +85,11 @@ def _fills(request: Request, settled: Choices) -> list[Filled]:
     if settled.precision == "fp32" and not build.precision.allowed:
         fills.append(Filled("precision", "fp32", "no precision option was given"))
     if settled.precision != "fp32":
-        if not request.gave("calibAlgo"):
+        if not request.gave("calibAlgo") and not build.calibration.cache:
             fills.append(
                 Filled("--calibAlgo", settled.algorithm, "the method that keeps the outputs nearest to float32")
             )
-        if build.calibration.data and build.calibration.samples is None:
+        if build.calibration.data and not build.calibration.cache and build.calibration.samples is None:
             fills.append(Filled("--calibSamples", "all", "every sample found is used"))
     if not request.gave("builderOptimizationLevel"):
         fills.append(Filled("graph optimisation", settled.level, "ONNX Runtime's default"))
@@ -99,8 +104,11 @@ def _steps(request: Request, settled: Choices) -> list[Step]:
     if build.model.path:
         steps.append(Step(f"load and check {build.model.path}"))
         if settled.precision != "fp32":
-            data = build.calibration.data or "one batch of noise"
-            steps.append(Step(f"calibrate with {data}: {settled.algorithm}"))
+            if build.calibration.cache:
+                steps.append(Step(f"take the ranges from {build.calibration.cache}"))
+            else:
+                data = build.calibration.data or "one batch of noise"
+                steps.append(Step(f"calibrate with {data}: {settled.algorithm}"))
             steps.append(Step("write integer weights, Q/DQ for uint8 activations, and check what became integer"))
         if settled.precision == "best":
             steps.append(Step("time float32 and int8 by turns, keep the faster"))
@@ -118,6 +126,7 @@ def _steps(request: Request, settled: Choices) -> list[Step]:
 def _notes(request: Request) -> list[str]:
     named = {
         request.build.model.path: "its inputs, shapes and layers were not checked",
+        request.build.calibration.cache: "its ranges were not checked",
         request.build.calibration.data: "its samples were not checked",
         request.run.artifact: "it was not checked",
     }

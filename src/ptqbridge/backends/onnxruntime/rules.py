@@ -78,6 +78,11 @@ always("fp16", "bf16", "fp8", "int4", outcome=ignored(_ALLOWED_ONLY))
 def int8(value: bool, context: Context) -> Outcome:
     """Calibrated when there is data; otherwise made-up ranges, said aloud."""
     calibration = context.request.build.calibration
+    if calibration.cache:
+        return exact(
+            "int8 weights per output channel, uint8 activations, Q/DQ where ONNX Runtime has integer kernels",
+            f"ranges from {calibration.cache}",
+        )
     if calibration.data:
         return exact(
             "int8 weights per output channel, uint8 activations, Q/DQ where ONNX Runtime has integer kernels",
@@ -85,7 +90,7 @@ def int8(value: bool, context: Context) -> Outcome:
         )
     return approximate(
         "the same integer model with ranges from one batch of noise",
-        "no --calibData: good for timing only, accuracy is meaningless",
+        "no --calib and no --calibData: good for timing only, accuracy is meaningless",
     )
 
 
@@ -125,12 +130,19 @@ def layer_devices(layers: dict[str, str], context: Context) -> Outcome:
 
 
 # Calibration
-always(
-    "calib",
-    outcome=refused(
-        "a TensorRT cache holds symmetric ranges of other tensors than this target quantizes; give --calibData"
-    ),
-)
+
+
+@rule("calib")
+def calib(path: str, context: Context) -> Outcome:
+    """A TensorRT cache, ranges.json or ONNX Runtime's JSON."""
+    if not (context.int8 or context.request.build.precision.best):
+        return ignored("a calibration cache has no effect without --int8, as in trtexec")
+    return approximate(
+        f"the ranges of {path} for uint8 activations",
+        "a layer whose tensors the file lacks stays float32; a TensorRT cache holds magnitudes, so [-a, a] or [0, a]",
+    )
+
+
 always("minShapesCalib", "maxShapesCalib", outcome=ignored("samples bring their own shape"))
 always(
     "optShapesCalib", outcome=approximate("the shape of noise where data is missing", "samples bring their own shape")
@@ -335,24 +347,53 @@ always("toolchainVersion", "horizonYaml", outcome=ignored("they are for the Hori
 always("fixShapes", outcome=ignored("ONNX Runtime takes dynamic dimensions"))
 always("convertOpset", outcome=ignored("ONNX Runtime takes the opset and IR version that were loaded"))
 always("checkOperators", outcome=ignored("it is for the Horizon targets"))
-always("calibData", outcome=exact("the samples whose activations give the ranges"))
+_FROM_FILE = "the ranges come from the file of --calib"
+
+
+@rule("calibData")
+def calibration_data(path: str, context: Context) -> Outcome:
+    """A file of ranges goes first, as on TensorRT."""
+    if context.request.build.calibration.cache:
+        return approximate("the first samples are compared with float32", _FROM_FILE)
+    return exact("the samples whose activations give the ranges")
 
 
 @rule("calibAlgo")
 def algorithm(word: str, context: Context) -> Outcome:
     """``load`` and ``skip`` are hb_mapper's."""
     if word == "load":
-        return refused("ranges are not loaded here: a model with Q/DQ nodes runs as it is, without --int8")
+        return refused("--calib=FILE loads ranges; a model with Q/DQ nodes runs as it is, without --int8")
     if word == "skip":
-        return refused("it is for the Horizon targets; here --int8 without --calibData makes its ranges up")
-    return exact("how ranges are chosen from the samples")
+        return refused("it is for the Horizon targets; here --int8 without --calib and --calibData makes its ranges up")
+    return _calibrating("how ranges are chosen from the samples", context)
 
 
 always("calibSamples", "calibSeed", "skipBroken", outcome=exact("the same on every target"))
 always("calibBatch", outcome=exact("samples per calibration inference", "dynamic batch only; the ranges stay the same"))
-always("calibPercentile", outcome=exact("share of magnitudes inside the range"))
-always("memCap", outcome=exact("tensors are seen in groups that keep it, with the same ranges"))
-always("calibCheckpoint", outcome=exact("calibration goes on where it was interrupted"))
+
+
+@rule("calibPercentile")
+def percentile(value: float, context: Context) -> Outcome:
+    """Of the percentile method."""
+    return _calibrating("share of magnitudes inside the range", context)
+
+
+@rule("memCap")
+def memory_cap(value: int, context: Context) -> Outcome:
+    """Of our own calibration."""
+    return _calibrating("tensors are seen in groups that keep it, with the same ranges", context)
+
+
+@rule("calibCheckpoint")
+def checkpoint(path: str, context: Context) -> Outcome:
+    """Of our own calibration."""
+    return _calibrating("calibration goes on where it was interrupted", context)
+
+
+def _calibrating(becomes: str, context: Context) -> Outcome:
+    return ignored(_FROM_FILE) if context.request.build.calibration.cache else exact(becomes)
+
+
 always("scheme", "trtCalibrator", outcome=ignored("it belongs to the calibrate command"))
 always("trtVersion", "emitScript", outcome=ignored("TensorRT is not used on this target"))
 always("preset", outcome=exact("the image preprocessing to start from"))
