@@ -1,9 +1,11 @@
 """A stand-in for the ``tensorrt`` module at its border: it records every call, parses ONNX, and builds nothing.
 
 ``make("8.6.1")`` gives a module; ``module.CALLS`` is the record, ``module.PLUGINS`` are libraries that the parser finds
-needed, ``module.FAIL`` names what shall fail: ``builder``, ``parse``, ``build``, ``deserialize``, ``memory``. Names
-follow the real bindings: who has which member is checked against them in tests/real. Failures are reported as the
-bindings do: False, None, -1, TypeError, and the logger.
+needed, ``module.FAIL`` names what shall fail: ``builder``, ``parse``, ``build``, ``deserialize``, ``memory``,
+``execute``, ``context``, ``weights``, ``refit``. ``module.ENGINE`` says what loaded engines compute: ``plain``
+(y = 2 x), ``late`` (y = the x above 0, so of a length the data decide) or ``shaped`` (y = x in the shape that the
+values of input s give). Names follow the real bindings: who has which member is checked against them in tests/real.
+Failures are reported as the bindings do: False, None, -1, TypeError, and the logger.
 """
 
 from __future__ import annotations
@@ -75,6 +77,8 @@ def make(version: str = "8.6.1") -> Any:
     api.INSPECTED = ""
     api.FAIL = set()
     api.DRIVER = None
+    api.ENGINE = "plain"
+    api.CONVOLUTIONS = []
 
     def record(name: str, *arguments: Any) -> None:
         api.CALLS.append((name, *arguments))
@@ -82,7 +86,7 @@ def make(version: str = "8.6.1") -> Any:
     api.record = record
     flags = [flag for flag in (FLAGS_86 if generation == "8.6" else FLAGS_10) if generation != "11" or flag not in WEAK]
     api.BuilderFlag = _enumeration("BuilderFlag", flags)
-    api.DataType = _enumeration("DataType", ("FLOAT", "HALF", "INT8", "INT32", "BOOL", "UINT8", "FP8"))
+    api.DataType = _enumeration("DataType", ("FLOAT", "HALF", "INT8", "INT32", "BOOL", "UINT8", "FP8", "BF16", "INT64"))
     for short, long in (
         ("float32", "FLOAT"),
         ("float16", "HALF"),
@@ -115,6 +119,12 @@ def make(version: str = "8.6.1") -> Any:
     )
     api.OnnxParserFlag = _enumeration("OnnxParserFlag", ("NATIVE_INSTANCENORM",))
     api.LayerType = _enumeration("LayerType", (*dict.fromkeys(LAYERS.values()), "CONSTANT", "ELEMENTWISE"))
+    api.TensorLocation = _enumeration("TensorLocation", ("DEVICE", "HOST"))
+    api.WeightsRole = _enumeration("WeightsRole", ("KERNEL", "BIAS", "SHIFT", "SCALE", "CONSTANT"))
+    if generation != "8.6":
+        api.ExecutionContextAllocationStrategy = _enumeration(
+            "ExecutionContextAllocationStrategy", ("STATIC", "ON_PROFILE_CHANGE", "USER_MANAGED")
+        )
     api.TensorIOMode = _enumeration("TensorIOMode", ("NONE", "INPUT", "OUTPUT"))
     api.LayerInformationFormat = _enumeration("LayerInformationFormat", ("ONELINE", "JSON"))
 
@@ -420,7 +430,7 @@ def make(version: str = "8.6.1") -> Any:
 
         def __init__(self, logger: Any) -> None:
             record("Runtime")
-            self._logger = logger
+            self._logger = api.LOGGER = logger
             self._live = True
 
         def load_runtime(self, path: str) -> Any:
@@ -432,6 +442,9 @@ def make(version: str = "8.6.1") -> Any:
 
         def deserialize_cuda_engine(self, content: Any) -> Any:
             record("Runtime.deserialize_cuda_engine", len(content))
+            if "memory" in api.FAIL:
+                complain(self._logger, "Requested amount of GPU memory (9 bytes) could not be allocated.")
+                return None
             if "deserialize" in api.FAIL or not bytes(content).startswith(b"ftrt"):
                 complain(self._logger, "magicTag mismatch")
                 return None
@@ -441,17 +454,77 @@ def make(version: str = "8.6.1") -> Any:
         def __init__(self) -> None:
             self._made = True
 
+    class IOutputAllocator:
+        def __init__(self) -> None:
+            self._made = True
+
+    class IDebugListener:
+        def __init__(self) -> None:
+            self._made = True
+
+    class IConvolutionLayer(ILayer):
+        @property
+        def kernel(self) -> Any:
+            return self._weights[0]
+
+        @property
+        def bias(self) -> Any:
+            return self._weights[1]
+
+    class Refitter(Recorded):
+        """Holds the weights of every convolution of the last network."""
+
+        _kind = "Refitter"
+
+        def __init__(self, engine: Any, logger: Any) -> None:
+            record("Refitter")
+            roles = [(name, api.WeightsRole[role]) for name in api.CONVOLUTIONS for role in ("KERNEL", "BIAS")]
+            self._roles, self._given = roles, {}
+            self._live = True
+
+        def get_all(self) -> Any:
+            return [name for name, _ in self._roles], [role for _, role in self._roles]
+
+        def get_missing(self) -> Any:
+            missing = [pair for pair in self._roles if pair not in self._given]
+            return [name for name, _ in missing], [role for _, role in missing]
+
+        def set_weights(self, layer_name: str, role: Any, weights: Any) -> bool:
+            record("Refitter.set_weights", layer_name, role.name, weights)
+            if "weights" not in api.FAIL:
+                self._given[(layer_name, role)] = weights
+            return True
+
+        def refit_cuda_engine(self) -> bool:
+            record("Refitter.refit_cuda_engine")
+            return "refit" not in api.FAIL
+
+        if generation != "8.6":
+
+            def refit_cuda_engine_async(self, stream_handle: int) -> bool:
+                record("Refitter.refit_cuda_engine_async")
+                return isinstance(stream_handle, int)
+
+    class OnnxParserRefitter:
+        def __init__(self, refitter: Any, logger: Any) -> None:
+            record("OnnxParserRefitter")
+
+        def refit_from_file(self, path: str) -> bool:
+            record("OnnxParserRefitter.refit_from_file", path)
+            return True
+
     class EngineInspector:
         def get_engine_information(self, form: Any) -> str:
             return api.INSPECTED or '{"Layers": ["conv1", "prob"], "Bindings": ["x", "y"]}'
 
     class IExecutionContext(Recorded):
-        """Computes y = 2 x on the memory it was given, at once."""
+        """Computes on the memory it was given, at once: see ``ENGINE``."""
 
         _kind = "IExecutionContext"
 
-        def __init__(self) -> None:
-            self._shape, self._at = (-1, 4), {}
+        def __init__(self, managed: bool) -> None:
+            self._shape, self._at, self._late = (-1, 4), {}, None
+            self._memory, self._listener, self._states = not managed, None, set()
             self._live = True
 
         def set_input_shape(self, name: str, shape: Any) -> bool:
@@ -460,6 +533,12 @@ def make(version: str = "8.6.1") -> Any:
             return len(shape) == 2 and 1 <= shape[0] <= 8 and shape[1] == 4
 
         def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+            if name == "s":
+                return (2,)
+            if name == "y" and api.ENGINE == "late":
+                return (-1,)
+            if name == "y" and api.ENGINE == "shaped":
+                return tuple(self._values("s")) if "s" in self._at else (-1, -1)
             return self._shape
 
         def set_tensor_address(self, name: str, address: int) -> bool:
@@ -467,24 +546,89 @@ def make(version: str = "8.6.1") -> Any:
             self._at[name] = address
             return True
 
-        def execute_async_v3(self, stream: int) -> bool:
+        def set_output_allocator(self, name: str, output_allocator: Any) -> bool:
+            record("IExecutionContext.set_output_allocator", name)
+            assert isinstance(output_allocator, IOutputAllocator)
+            object.__setattr__(self, "_late", output_allocator)
+            return True
+
+        def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+            record("IExecutionContext.set_optimization_profile_async", profile_index)
+            return 0 <= profile_index < ICudaEngine.num_optimization_profiles
+
+        def _values(self, name: str) -> list[int]:
+            import ctypes
+
+            kind = ctypes.c_int32 if generation == "8.6" else ctypes.c_int64
+            return list((kind * 2).from_address(self._at[name]))
+
+        if generation != "8.6":
+
+            def set_device_memory(self, memory: int, size: int) -> None:
+                record("IExecutionContext.set_device_memory", size)
+                object.__setattr__(self, "_memory", memory in api.DRIVER.memory)
+
+            def update_device_memory_size_for_shapes(self) -> int:
+                return 1000 * self._shape[0]
+
+            def set_debug_listener(self, listener: Any) -> bool:
+                record("IExecutionContext.set_debug_listener")
+                object.__setattr__(self, "_listener", listener)
+                return True
+
+            def set_tensor_debug_state(self, name: str, flag: bool) -> bool:
+                record("IExecutionContext.set_tensor_debug_state", name, flag)
+                self._states.add(name)
+                return True
+
+            def set_all_tensors_debug_state(self, flag: bool) -> bool:
+                record("IExecutionContext.set_all_tensors_debug_state", flag)
+                self._states.update(("x", "y"))
+                return True
+
+        def _told(self, name: str) -> None:
+            if self._listener is not None and name in self._states and name in self._at:
+                try:  # as the bindings do: what it raises goes to stderr and is gone
+                    self._listener.process_debug_tensor(
+                        self._at[name], api.TensorLocation.DEVICE, api.DataType.FLOAT, self._shape, name, 7
+                    )
+                except Exception as error:
+                    print(error)
+
+        def execute_async_v3(self, stream_handle: int) -> bool:
             import ctypes
 
             record("IExecutionContext.execute_async_v3")
-            if "execute" in api.FAIL:
+            if "execute" in api.FAIL or not self._memory:
                 return False
 
-            def compute() -> None:
+            def floats(address: int, count: int) -> Any:
+                return (ctypes.c_float * count).from_address(address)
+
+            def compute() -> bool:
                 count = self._shape[0] * 4
-                x, y = ((ctypes.c_float * count).from_address(self._at[name]) for name in ("x", "y"))
+                x = floats(self._at["x"], count)
+                if api.ENGINE == "late":
+                    kept = [value for value in x if value > 0]
+                    address = self._late.reallocate_output("y", 0, 4 * count, 256)
+                    if not address:
+                        return False
+                    floats(address, len(kept))[:] = kept
+                    self._late.notify_shape("y", (len(kept),))
+                    return True
+                factor = 1 if api.ENGINE == "shaped" else 2
+                y = floats(self._at["y"], count)
                 for index in range(count):
-                    y[index] = 2 * x[index]
+                    y[index] = factor * x[index]
+                return True
 
             if api.DRIVER is not None and api.DRIVER.capturing:
                 api.DRIVER.captured = compute
-            else:
-                compute()
-            return True
+                return True
+            done = compute()
+            for name in ("x", "y"):
+                self._told(name)
+            return done
 
         def report_to_profiler(self) -> bool:
             for name, took in (("conv1", 0.25), ("prob", 0.5)):
@@ -492,22 +636,72 @@ def make(version: str = "8.6.1") -> Any:
             return True
 
     class ICudaEngine:
-        num_io_tensors = 2
+        name = "Unnamed Network 0"
+        num_optimization_profiles = 2
+        num_aux_streams = 0
+        refittable = False
+        device_memory_size = 4096
+
+        @property
+        def _tensors(self) -> tuple[str, ...]:
+            return ("x", "s", "y") if api.ENGINE == "shaped" else ("x", "y")
+
+        @property
+        def num_io_tensors(self) -> int:
+            return len(self._tensors)
+
+        @property
+        def profiling_verbosity(self) -> Any:
+            return api.ProfilingVerbosity.LAYER_NAMES_ONLY
+
+        @property
+        def hardware_compatibility_level(self) -> Any:
+            return api.HardwareCompatibilityLevel.NONE
 
         def get_tensor_name(self, index: int) -> str:
-            return ("x", "y")[index]
+            return self._tensors[index]
 
         def get_tensor_mode(self, name: str) -> Any:
-            return api.TensorIOMode.INPUT if name == "x" else api.TensorIOMode.OUTPUT
+            return api.TensorIOMode.OUTPUT if name == "y" else api.TensorIOMode.INPUT
+
+        def get_tensor_location(self, name: str) -> Any:
+            return api.TensorLocation.HOST if name == "s" else api.TensorLocation.DEVICE
 
         def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-            return (-1, 4)
+            if name == "s":
+                return (2,)
+            return (-1,) if name == "y" and api.ENGINE == "late" else (-1, 4)
 
         def get_tensor_dtype(self, name: str) -> Any:
-            return api.DataType.FLOAT
+            if name != "s":
+                return api.DataType.FLOAT
+            return api.DataType.INT32 if generation == "8.6" else api.DataType.INT64
+
+        def get_tensor_format_desc(self, name: str) -> str:
+            return "Row major linear FP32 format (kLINEAR)"
 
         def is_shape_inference_io(self, name: str) -> bool:
-            return False
+            return name == "s"
+
+        def get_tensor_profile_shape(self, name: str, profile_index: int) -> Any:
+            if name == "s":
+                return [(2,)] * 3
+            return [(1, 4), (1 + profile_index, 4), (8, 4)]
+
+        if generation == "8.6":
+
+            def get_profile_shape_input(self, profile_index: int, binding: str) -> Any:
+                assert isinstance(profile_index, int) and binding == "s"
+                return [[1, 4], [2, 4], [8, 4]]
+
+        else:
+
+            def get_tensor_profile_values(self, profile_index: int, name: str) -> Any:
+                assert isinstance(profile_index, int) and name == "s"
+                return [[1, 4], [2, 4], [8, 4]]
+
+            def get_device_memory_size_for_profile_v2(self, profile_index: int) -> int:
+                return 5000 + profile_index
 
         def get_tensor_vectorized_dim(self, name: str) -> int:
             return -1
@@ -515,9 +709,12 @@ def make(version: str = "8.6.1") -> Any:
         def get_tensor_components_per_element(self, name: str) -> int:
             return -1
 
-        def create_execution_context(self) -> Any:
-            record("ICudaEngine.create_execution_context")
-            return IExecutionContext()
+        def create_execution_context(self, *strategy: Any) -> Any:
+            record("ICudaEngine.create_execution_context", *strategy)
+            if "context" in api.FAIL:
+                complain(api.LOGGER, "Requested amount of GPU memory (9 bytes) could not be allocated.")
+                return None
+            return IExecutionContext(bool(strategy) and strategy[0].name == "USER_MANAGED")
 
         def create_engine_inspector(self) -> Any:
             return EngineInspector()
@@ -569,4 +766,7 @@ def _read_network(api: Any, network: Any, tensor: Any, layer: Any, path: str) ->
                 made.append(known[name])
         kind = api.LayerType[LAYERS.get(node.op_type, "ELEMENTWISE")]
         network._layers.append(layer(node.name, kind, inputs, made, api.DataType.FLOAT))
+        if node.op_type == "Conv":  # the names of its weights stand for them
+            api.CONVOLUTIONS.append(node.name)
+            network._layers[-1]._weights = [*node.input[1:], ""][:2]
     network._outputs += [known[name] for name in outputs]

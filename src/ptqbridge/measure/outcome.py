@@ -37,6 +37,7 @@ class Outcome:
         outputs: of stream 0 after the last query, by name. Empty if nothing ran.
         layers: per-layer milliseconds of ``profiled_runs`` queries, warm-up included.
         layer_info: what the artifact consists of, if that was asked for.
+        profiles: shapes that each optimization profile allows, if that was asked for.
         load_s: seconds to load the artifact once.
         load_times_s: ``--timeDeserialize``: seconds of the first load and of those to average.
         device: name and value of what ran it, as ``=== Device Information ===`` shows them.
@@ -55,6 +56,7 @@ class Outcome:
     layers: LayerTimes | None = None
     profiled_runs: int = 0
     layer_info: LayerInfo | None = None
+    profiles: Sequence[Mapping[str, Any]] = ()
     load_s: float | None = None
     load_times_s: tuple[float, ...] = ()
     device: Mapping[str, object] = field(default_factory=dict)
@@ -77,6 +79,7 @@ class Outcome:
             "outputs": _signatures(self.outputs),
             "profile": None if self.layers is None else self._profile(),
             "layer_info": None if info is None else {"Layers": list(info.layers), "Bindings": list(info.bindings)},
+            "profiles": [dict(row) for row in self.profiles] or None,
             "device": dict(self.device),
             "policy": dict(self.policy),
             "skipped": self.skipped,

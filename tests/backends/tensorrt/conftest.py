@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ptqbridge.backends.tensorrt import cuda, run
+from ptqbridge.backends.tensorrt import cuda, device, run
 from ptqbridge.backends.tensorrt.plan import plan
 from ptqbridge.options.parse import parse
 from ptqbridge.options.shapes import later_profiles
@@ -64,11 +64,24 @@ def double(name: str) -> Any:
 
 
 @pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The stand-in for the NVIDIA driver, in place of the library."""
+def layer() -> str:
+    """The way to the GPU that ``driver`` stands behind; tests that take all of them override it."""
+    return "driver"
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch, layer: str) -> Any:
+    """The stand-in for the NVIDIA driver, in place of the library, behind the way to the GPU that ``layer`` names."""
     made = double("cuda_double").CudaDouble()
     monkeypatch.setattr(cuda, "load_library", lambda: made)
     monkeypatch.setattr(run, "missing_device", lambda: "")
+    monkeypatch.setenv(device.CHOICE, layer)
+    modules = {"pycuda": "pycuda_double", "cuda-python": "cuda_python_double"}
+    if layer in modules:
+        for name, module in double(modules[layer]).make(made).items():
+            monkeypatch.setitem(sys.modules, name, module)
+    for name, _ in device.LAYERS.values():  # each holds the module it was imported with
+        monkeypatch.delitem(sys.modules, name, raising=False)
     return made
 
 

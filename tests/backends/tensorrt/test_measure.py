@@ -139,11 +139,6 @@ def test_the_version_in_the_head_needs_nothing_else(
     assert said == ["Plan was created with TensorRT version 10.13.3.9"] and found.skipped
 
 
-def test_what_is_not_done_yet_is_refused(measured: Callable[..., Outcome]) -> None:
-    with pytest.raises(PtqbridgeError, match="--allocationStrategy: a run on the GPU does not do this yet"):
-        measured("--allocationStrategy=runtime", *SHORT, version="10.13.3")
-
-
 def test_too_little_memory(measured: Callable[..., Outcome], driver: Any) -> None:
     driver.fail["cuMemAlloc_v2"] = 2
     with pytest.raises(ToolchainFailed, match="CUDA_ERROR_OUT_OF_MEMORY") as caught:

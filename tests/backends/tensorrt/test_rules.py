@@ -45,6 +45,8 @@ def test_examples_apply_and_are_explained(version: str, alone: bool) -> None:
                 "expose_dma",
                 "head",
                 "times_refit",
+                "debug_files",
+                "debug_forms",
             }, where
             for text in (*outcome.emits.get("calls", ()), *outcome.emits.get("edits", ())):
                 assert text in outcome.becomes, where

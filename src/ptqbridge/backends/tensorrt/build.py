@@ -17,6 +17,7 @@ from ptqbridge.backends.tensorrt.plan import EDITED
 from ptqbridge.backends.tensorrt.rules.book import quoted
 from ptqbridge.backends.tensorrt.rules.bridge import OWN_CACHE
 from ptqbridge.backends.tensorrt.run import require
+from ptqbridge.backends.tensorrt.version import generation
 from ptqbridge.errors import InputError, ToolchainFailed, ToolchainMissing
 from ptqbridge.files import write_atomic
 from ptqbridge.plan import Plan
@@ -65,6 +66,7 @@ def build(plan: Plan, *, say: Say, progress: Progress | None) -> BuildResult:
         rows, untold = _layer_types(plan, performer)
         notes += untold
         performer.perform(held)  # only an engine that obeys replaces the last one
+        facts |= _refit_time(plan, performer, say)
         blob = performer.names["engine_bytes"]
         artifact = plan.build.artifact or plan.settings["artifact"]
         if not any(text.startswith("write_engine(") for text in calls):
@@ -96,6 +98,18 @@ def _layer_types(plan: Plan, performer: Performer) -> tuple[tuple[AskedGot, ...]
     rows, notes = compare(asked, text)
     enforce(rows, precision.constraints)
     return rows, notes
+
+
+def _refit_time(plan: Plan, performer: Performer, say: Say) -> dict[str, Any]:
+    """--timeRefit: milliseconds of one refit, on average; nothing where it was not asked for."""
+    if not plan.settings.get("times_refit", False):
+        return {}
+    from ptqbridge.backends.tensorrt.refit import time_refit
+
+    names, threads = performer.names, plan.run.threads
+    took = time_refit(names["trt"], names, generation=generation(plan.settings["version"]), threads=threads)
+    say(f"Engine refitted in {took:.6g} ms.")
+    return {"refit_ms": took}
 
 
 def check_files(plan: Plan) -> None:

@@ -134,6 +134,9 @@ class Device(Protocol):
     def fetch(self, address: int, size: int) -> Bytes:
         """A copy of ``size`` bytes of device memory, made at once."""
 
+    def wait(self, stream: int) -> None:
+        """Let the host wait for a stream of TensorRT's, given as a number."""
+
     def batch(self, steps: Sequence[Step | None]) -> Callable[[], None]:
         """A function that makes these steps in order (None is passed over). It raises CudaError for a failed one."""
 

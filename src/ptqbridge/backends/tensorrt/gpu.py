@@ -169,6 +169,10 @@ class DriverDevice(cuda.Device):
         self.driver("cuMemcpyDtoH_v2", target, ctypes.c_uint64(address), ctypes.c_size_t(size))
         return found
 
+    def wait(self, stream: int) -> None:
+        """See ``device.Device``."""
+        self.driver("cuStreamSynchronize", ctypes.c_void_p(stream))
+
     def batch(self, steps: Sequence[Step | None]) -> Callable[[], None]:
         """See ``device.Device``."""
         wanted = tuple(step for step in steps if step is not None)

@@ -226,6 +226,10 @@ class CudaPythonDevice:
         _made(driver.cuMemcpyDtoH, found.ctypes.data, address, size)
         return found
 
+    def wait(self, stream: int) -> None:
+        """See ``device.Device``."""
+        _made(driver.cuStreamSynchronize, driver.CUstream(stream))
+
     def batch(self, steps: Sequence[Step | None]) -> Callable[[], None]:
         """See ``device.Device``."""
         wanted: tuple[Any, ...] = tuple(step for step in steps if step is not None)

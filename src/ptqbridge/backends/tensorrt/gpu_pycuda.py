@@ -213,6 +213,11 @@ class PycudaDevice:
             driver.memcpy_dtoh(found, address)
         return found
 
+    def wait(self, stream: int) -> None:
+        """See ``device.Device``; pycuda cannot wait for a stream that it did not make, so this waits for all."""
+        with _told():
+            driver.Context.synchronize()
+
     def batch(self, steps: Sequence[Step | None]) -> Callable[[], None]:
         """See ``device.Device``."""
         wanted = tuple(step for step in steps if step is not None)

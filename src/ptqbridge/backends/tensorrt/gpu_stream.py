@@ -16,6 +16,7 @@ from ptqbridge.backends.tensorrt.cuda import CudaError
 
 if TYPE_CHECKING:
     from ptqbridge.backends.tensorrt.device import Buffer, Device, Event, Graph
+    from ptqbridge.backends.tensorrt.tensors import LateOutput
     from ptqbridge.measure.trace import Trace
 
 COLUMNS = (
@@ -76,12 +77,17 @@ class GpuStream:
         zero: Event,
         policy: Policy,
         after_launch: Callable[[], Any] | None = None,
+        lates: Sequence[LateOutput] = (),
         clock: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
-        """``zero`` is the event that all times count from; ``after_launch`` is called after each launch."""
+        """``zero`` is the event that all times count from; ``after_launch`` is called after each launch.
+
+        ``lates`` are outputs beside ``outputs`` whose memory is only known after each launch.
+        """
         self.device, self.context, self.policy, self.zero = device, context, policy, zero
         self.streams = [device.stream() for _ in range(3)]
         self.inputs, self.outputs, self.after_launch, self.clock = inputs, outputs, after_launch, clock
+        self.lates = lates
         self.slots = [_Slot(device, policy.spin) for _ in range(2 if policy.overlap else 1)]
         for slot in self.slots:
             self._settle(slot)
@@ -107,8 +113,22 @@ class GpuStream:
         before = [h2d_start.recorder(source), *up, h2d_end.recorder(source), h2d_end.waiter(compute)]
         slot.before = batch([*before, compute_start.recorder(compute)])
         after = [compute_end.recorder(compute), compute_end.waiter(sink), d2h_start.recorder(sink), *down]
-        slot.after = batch([*after, d2h_end.recorder(sink)])
+        if self.lates:
+            slot.after = self._with_lates(batch(after), batch([d2h_end.recorder(sink)]))
+        else:
+            slot.after = batch([*after, d2h_end.recorder(sink)])
         slot.wait = batch([d2h_end.synchronizer()])
+
+    def _with_lates(self, first: Steps, last: Steps) -> Steps:
+        sink = self.streams[2]
+
+        def after() -> None:
+            first()
+            for late in self.lates:
+                late.copy(sink)
+            last()
+
+        return after
 
     def _execute(self) -> None:
         if not self.context.execute_async_v3(self.streams[1].handle):
@@ -177,6 +197,8 @@ class GpuStream:
             self.at = (self.at + 1) % len(self.slots)
         sink = self.streams[2]
         self.device.batch([buffer.downloader(sink) for buffer in self.outputs])()
+        for late in self.lates:
+            late.copy(sink)
         sink.synchronize()
 
     def trace(self) -> Trace:

@@ -11,6 +11,7 @@ from ptqbridge.spec import Shape, ShapeRange
 INFERENCE = Part("tensorrt")
 
 DEFAULTS_86 = "the defaults here are those of 8.6.1 on every version; trtexec 11 changed them"
+DEBUG_ONCE = "each tensor is written once, when it comes first; trtexec writes it again in every query"
 BUDGET_UNITS = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
@@ -179,14 +180,14 @@ def time_deserialize(value: bool, context: Context) -> Outcome:
     return exact("2 unmeasured, 1 first and 20 timed runtime.deserialize_cuda_engine, then stop")
 
 
-@INFERENCE.running("timeRefit")
+@INFERENCE.rule("timeRefit")
 def time_refit(value: bool, context: Context) -> Outcome:
-    """Needs the network, so an engine built here."""
+    """Needs the network, so an engine built here; done right after the build, also when nothing is run."""
     if context.loads:
         return ignored("a loaded engine has no network to refit from, as in trtexec")
     if context.lacks("refit", "stripAllWeights"):
         return ignored("it acts only with --refit, as in trtexec")
-    times, form = (5, "()") if context.generation == "8.6" else (10, "_async(stream)")
+    times, form = (5, "()") if context.generation == "8.6" else (10, "_async(stream.handle)")
     calls = ("refitter = trt.Refitter(engine, logger)", f"refitter.refit_cuda_engine{form}")
     return exact("; ".join(calls), f"the mean of {times} refits", calls=calls, times_refit=True)
 
@@ -214,14 +215,17 @@ def allocation(strategy: str, context: Context) -> Outcome:
         return no_hint(context, "other allocation strategy than static", "outputs are the same, more memory is taken")
     if strategy == "static":
         return call(_context("STATIC"))
-    size = {
-        "profile": "engine.get_device_memory_size_for_profile_v2(profile_index)",
-        "runtime": "context.update_device_memory_size_for_shapes()",
-    }[strategy]
-    return call(
-        _context("USER_MANAGED"),
-        f"context.set_device_memory(pointer, {size})",
+    if strategy == "runtime":
+        size = "context.update_device_memory_size_for_shapes()"
+    else:
+        index = next(iter(context.values("useProfile")), 0)
+        size = f"engine.get_device_memory_size_for_profile{'_v2' * context.at_least('10.3')}({index})"
+    given = (
+        "context.set_device_memory(memory.address, memory.size)"
+        if context.at_least("10.3")
+        else "context.device_memory = memory.address"
     )
+    return call(_context("USER_MANAGED"), f"memory = device.memory({size})", given)
 
 
 def _context(strategy: str) -> str:
@@ -258,7 +262,8 @@ def debug_tensors(files: dict[str, str], context: Context) -> Outcome:
     if not context.at_least("10.0"):
         return too_old(context, "debug tensors", "10.0", "make the tensors outputs of the model")
     states = (f"context.set_tensor_debug_state({quoted(name)}, True)" for name in files)
-    return call("context.set_debug_listener(listener)", *states)
+    calls = ("context.set_debug_listener(listener)", *states)
+    return exact("; ".join(calls), DEBUG_ONCE, calls=calls, debug_files=dict(files))
 
 
 @INFERENCE.running("saveAllDebugTensors")
@@ -266,8 +271,13 @@ def all_debug_tensors(forms: tuple[str, ...], context: Context) -> Outcome:
     """Every tensor that was marked."""
     if not context.at_least("10.12"):
         return too_old(context, "dump of all debug tensors", "10.12", "name them with --saveDebugTensors or as outputs")
-    because = f"written as {', '.join(forms)}"
-    return call("context.set_debug_listener(listener)", "context.set_all_tensors_debug_state(True)", because=because)
+    calls = (
+        "context.set_debug_listener(listener)",
+        "context.set_all_tensors_debug_state(True)",
+        "context.unfused_tensors_debug_state = True",
+    )
+    because = f"written as {', '.join(forms)}; {DEBUG_ONCE}"
+    return exact("; ".join(calls), because, calls=calls, debug_forms=tuple(forms))
 
 
 @INFERENCE.running("refitFromOnnx")
