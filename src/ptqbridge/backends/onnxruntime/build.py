@@ -161,8 +161,10 @@ class _Maker:
         )
         report = kernel_report(prepared.proto, quantized)
         rows = asked_against_got(requests, report.kernels, report.integer, _producers(prepared.proto))
-        notes = [*requests.notes, *enforce(rows, build.precision.constraints), *samples.notes, *prepared.notes]
-        notes += [*self.format_notes, *(cached.notes if cached else ())]
+        notes = [*requests.notes, *enforce(rows, build.precision.constraints), *prepared.notes]
+        notes += cached.notes if cached else ()
+        notes += () if cached and not build.calibration.data else samples.notes
+        notes += self.format_notes
         if unit.reduce_range:
             notes.append(f"weights keep 7 bits: {unit.why}")
         proto, _ = apply_formats(quantized, build.input_formats, build.output_formats)
