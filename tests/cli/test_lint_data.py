@@ -80,3 +80,48 @@ def test_help_lists_its_options_only(ptq: Ptq) -> None:
     answer = ptq("lint-data", "--help")
     assert answer.status == 0
     assert "--preset" in answer.out and "--saveEngine" not in answer.out and "--skipBroken" not in answer.out
+
+
+def test_sizes_for_nv12_follow_the_target(ptq: Ptq, tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    node = helper.make_node("Relu", ["x"], ["y"])
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 31, 24]) for name in "xy"]
+    graph = helper.make_graph([node], "g", ends[:1], ends[1:])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "odd.onnx"
+    )
+    np.save(tmp_path / "d.npy", np.random.default_rng(0).random((20, 3, 31, 24), np.float32))
+    (tmp_path / "nv12.yaml").write_text("input_parameters:\n  input_name: x\n  input_type_rt: nv12\n")
+    (tmp_path / "map.yaml").write_text("input_parameters:\n  input_type_rt: featuremap\n")
+    words = (f"--onnx={tmp_path}/odd.onnx", f"--calibData={tmp_path}/d.npy")
+    found = "[nv12] input 'x': nv12 needs even height and width, found 31x24"
+    assert "nv12" not in ptq("lint-data", *words).out
+    assert f"unsure {found}" in ptq("lint-data", *words, "--target=j5").out
+    sure = ptq("lint-data", *words, "--target=j6m", f"--horizonYaml={tmp_path}/nv12.yaml")
+    assert f"error {found}" in sure.out and sure.status == 6
+    assert "nv12" not in ptq("lint-data", *words, "--target=j5", f"--horizonYaml={tmp_path}/map.yaml").out
+    refused = ptq("lint-data", *words, f"--horizonYaml={tmp_path}/map.yaml")
+    assert refused.status == 2 and "--horizonYaml" in refused.err
+
+
+def test_a_broken_sample_is_named_in_its_own_field(ptq: Ptq, mynet: Path, pictures: Path) -> None:
+    victim = sorted(pictures.iterdir())[3]
+    victim.write_bytes(b"no picture")
+    answer = ptq("lint-data", f"--onnx={mynet}/mynet.onnx", f"--calibData={pictures}", "--json")
+    (broken,) = [finding for finding in json.loads(answer.out)["findings"] if finding["check"] == "broken"]
+    assert broken["sample"] == str(victim)
+    assert broken["reason"] == "not a readable picture (cannot identify image file of unknown format)"
+
+
+def test_many_findings_of_a_kind_are_counted(ptq: Ptq, mynet: Path, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    for index in range(25):
+        np.save(tmp_path / "d" / f"{index:02d}.npy", np.zeros((28, 28, 3), np.float32))
+    answer = ptq("lint-data", f"--onnx={mynet}/mynet.onnx", f"--calibData={tmp_path}/d")
+    assert answer.status == 6
+    assert answer.out.count("error [layout]") == 21 and "and 5 more samples; --json names them all" in answer.out
+    assert "0 of 25 samples could be read: 25 errors, 1 warning" in answer.out
+    record = json.loads(ptq("lint-data", f"--onnx={mynet}/mynet.onnx", f"--calibData={tmp_path}/d", "--json").out)
+    assert sum(finding["check"] == "layout" for finding in record["findings"]) == 25

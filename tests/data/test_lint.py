@@ -31,7 +31,7 @@ def pictures(rng: np.random.Generator, count: int = 24) -> np.ndarray:
 @pytest.fixture
 def check(save_npy: Callable[..., Path]) -> Check:
     def run(array: np.ndarray, spec: TensorSpec = IMAGE, **options: object) -> list[Finding]:
-        samples = open_samples(save_npy("data.npy", array), [spec], skip_broken=10**9)
+        samples = open_samples(save_npy("data.npy", array), [spec], skip_broken=None)
         return lint_data(samples, [spec], **options)  # type: ignore[arg-type]
 
     return run
@@ -69,7 +69,8 @@ def test_nan_and_constant_and_duplicate(check: Check, rng: np.random.Generator) 
     data[9] = data[2]
     found = {finding.check: finding for finding in check(data) if finding.check != "color"}
     assert set(found) == {"broken", "constant", "duplicate"}
-    assert "data.npy[3]: inf" in found["broken"].reason
+    assert found["broken"].sample.endswith("data.npy[3]")
+    assert found["broken"].reason == "inf in the data of input 'x' at [0, 0, 0, 0] (1 such)"
     assert found["constant"].sample.endswith("data.npy[5]")
     assert found["constant"].reason == "every value is 0.25"
     assert found["duplicate"].sample.endswith("[9]")
@@ -96,9 +97,64 @@ def test_scales(check: Check, rng: np.random.Generator) -> None:
     assert findings[0].level == "error"
 
 
+def test_one_sample_scaled_twice_is_named(check: Check, rng: np.random.Generator) -> None:
+    data = pictures(rng)
+    data[4] /= 255
+    (found,) = [finding for finding in check(data) if finding.check == "scale"]
+    assert found.level == "warning" and found.sample.endswith("[4]")
+
+
+def test_colours_normalised_twice(check: Check, rng: np.random.Generator) -> None:
+    once = (pictures(rng) - 0.45) / 0.22
+    assert ("unsure", "normalised-twice") in names(check((once - 0.45) / 0.22))
+
+
+NHWC = TensorSpec("x", "float32", (1, 32, 24, 3))
+
+
 def test_layout(check: Check, rng: np.random.Generator) -> None:
-    interleaved = np.ascontiguousarray(pictures(rng).transpose(0, 2, 3, 1)).reshape(24, 3, 32, 24)
-    assert ("error", "layout") in names(check(interleaved))
+    planar = pictures(rng)
+    interleaved = np.ascontiguousarray(planar.transpose(0, 2, 3, 1))
+    assert ("error", "layout") in names(check(interleaved.reshape(24, 3, 32, 24)))
+    assert ("error", "layout") in names(check(planar.reshape(24, 32, 24, 3), NHWC))
+    assert names(check(interleaved, NHWC)) == UNSURE
+    grey = planar[:, :1].repeat(3, axis=1)
+    assert names(check(grey)) == UNSURE
+    lying = np.ascontiguousarray(grey.transpose(0, 2, 3, 1))
+    assert names(check(lying, NHWC)) == UNSURE
+    assert ("error", "layout") in names(check(lying.reshape(24, 3, 32, 24)))
+
+
+def test_a_sample_of_another_shape_is_a_finding(tmp_path: Path, rng: np.random.Generator) -> None:
+    good = pictures(rng)
+    (tmp_path / "d").mkdir()
+    for index, array in enumerate(good):
+        np.save(tmp_path / "d" / f"{index:02d}.npy", array if index != 7 else array.transpose(1, 2, 0))
+    np.save(tmp_path / "d" / "30.npy", good[0][:, :31])
+    np.save(tmp_path / "d" / "31.npy", np.rint(good[0] * 255).astype(np.uint8))
+    (tmp_path / "d" / "32.npy").write_bytes(b"")
+    samples = open_samples(tmp_path / "d", [IMAGE], skip_broken=None)
+    found = {f.sample.rpartition("/")[2]: f.check for f in lint_data(samples, [IMAGE]) if f.level == "error"}
+    assert found == {"07.npy": "layout", "30.npy": "shape", "31.npy": "type", "32.npy": "broken"}
+    assert (samples.used, samples.found) == (23, 27)
+
+
+def test_when_nothing_is_usable_all_are_named(tmp_path: Path, rng: np.random.Generator) -> None:
+    (tmp_path / "d").mkdir()
+    for index, array in enumerate(pictures(rng)[:3]):
+        np.save(tmp_path / "d" / f"{index}.npy", array.transpose(1, 2, 0))
+    findings = lint_data(open_samples(tmp_path / "d", [IMAGE], skip_broken=None), [IMAGE])
+    assert [(f.check, f.sample[-5:]) for f in findings if f.level == "error"] == [
+        ("layout", "0.npy"),
+        ("layout", "1.npy"),
+        ("layout", "2.npy"),
+    ]
+
+
+def test_constant_masks_and_states_are_no_warning(check: Check) -> None:
+    assert check(np.ones((30, 16), np.int64), TensorSpec("mask", "int64", ("n", 16))) == []
+    state = check(np.zeros((30, 16), np.float32), TensorSpec("h0", "float32", ("n", 16)))
+    assert names(state) == {("unsure", "constant")}
 
 
 def test_letterbox(check: Check, rng: np.random.Generator) -> None:
@@ -123,6 +179,16 @@ def test_nv12_sizes(check: Check, rng: np.random.Generator) -> None:
     findings = check(pictures(rng)[:, :, :31], odd, nv12=frozenset({"x"}))
     assert [f.reason for f in findings if f.check == "nv12"] == ["nv12 needs even height and width, found 31x24"]
     assert ("error", "nv12") not in names(check(pictures(rng), nv12=frozenset({"x"})))
+    assert ("unsure", "nv12") in names(check(pictures(rng)[:, :, :31], odd, perhaps_nv12=frozenset({"x"})))
+
+
+def test_nv12_sizes_that_the_model_leaves_open(tmp_path: Path, rng: np.random.Generator) -> None:
+    spec = TensorSpec("x", "float32", (1, 3, "h", "w"))
+    (tmp_path / "d").mkdir()
+    for index, array in enumerate(pictures(rng)):
+        np.save(tmp_path / "d" / f"{index:02d}.npy", array[:, : 31 if index == 3 else 32])
+    findings = lint_data(open_samples(tmp_path / "d", [spec]), [spec], nv12=frozenset({"x"}))
+    assert [(f.level, f.sample[-6:]) for f in findings if f.check == "nv12"] == [("error", "03.npy")]
 
 
 def test_samples_are_streamed(save_npy: Callable[..., Path], rng: np.random.Generator) -> None:

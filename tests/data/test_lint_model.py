@@ -87,6 +87,41 @@ def test_mistakes_are_recognised(
     assert found[0].reason.endswith(f"times better {change}")
 
 
+@pytest.mark.parametrize("pixels", [False, True])
+def test_data_that_fit_settle_what_the_numbers_leave_open(
+    findings: Callable[..., list[Finding]], model: onnx.ModelProto, rng: np.random.Generator, pixels: bool
+) -> None:
+    if pixels:  # the same network for pixels of 0..255: its own first layers bring them to the same values
+        model.graph.node[0].input[0] = "normalised"
+        for name, value in (("shift", 255 * MEAN), ("factor", 1 / (255 * STD))):
+            model.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), name))
+        model.graph.node.insert(0, helper.make_node("Mul", ["shifted", "factor"], ["normalised"]))
+        model.graph.node.insert(0, helper.make_node("Sub", ["x", "shift"], ["shifted"]))
+    found = findings(np.rint(photos(rng) * 255))
+    assert (found == []) is pixels
+
+
+@pytest.mark.parametrize("spoil", ["scale", "constant", "layout"])
+def test_samples_wrong_in_themselves_do_not_blur_the_statistics(
+    findings: Callable[..., list[Finding]], rng: np.random.Generator, spoil: str
+) -> None:
+    data = (photos(rng) - MEAN) / STD
+    if spoil == "scale":
+        data[5] = np.rint(photos(rng, 1)[0] * 255)
+    elif spoil == "constant":
+        data[5:25] = 0.5
+    else:
+        data[5:25] = data[5:25].transpose(0, 2, 3, 1).reshape(20, 3, 16, 16)
+    assert {f.check for f in findings(data)} == {spoil}
+
+
+def test_values_that_were_never_pixels_get_no_advice_on_pixels(
+    findings: Callable[..., list[Finding]], rng: np.random.Generator
+) -> None:
+    for found in findings(-14 + rng.gamma(2, 3, (40, 3, 16, 16))):
+        assert "better" not in found.reason
+
+
 def test_data_from_elsewhere_contradicts(findings: Callable[..., list[Finding]], rng: np.random.Generator) -> None:
     found = findings(rng.normal(5, 9, (40, 3, 16, 16)))
     assert {f.check for f in found} == {"statistics"}

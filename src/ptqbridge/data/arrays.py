@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.lib import format as npy
 
-from ptqbridge.data.store import BrokenData, Store
+from ptqbridge.data.store import BrokenData, Misfit, Store
 from ptqbridge.errors import InputError
 from ptqbridge.spec.tensor import TensorSpec
 
@@ -81,13 +81,14 @@ class ArrayReader:
         found = self._rows.dtype
         text = f"{self.shown}: expected {spec.text()}, found {found.name}{list(self._rows.shape)}"
         if found.newbyteorder("=") != self._dtype and (found.name, self._dtype.name) != ("float64", "float32"):
-            raise InputError(text, hint=_dtype_hint(found.name, self._dtype.name))
+            raise Misfit(text, hint=_dtype_hint(found.name, self._dtype.name), check="type")
         if found.newbyteorder("=") != self._dtype:
             self.note = f"input '{spec.name}': float64 data is rounded to float32"
         try:
             self.units, self.whole = fit_shape(spec, self._rows.shape)
         except ValueError:
-            raise InputError(text, hint=_shape_hint(spec, self._rows.shape)) from None
+            hint = _shape_hint(spec, self._rows.shape)
+            raise Misfit(text, hint=hint, check="layout" if hint else "shape") from None
         if self.units == 0:
             raise InputError(f"{self.shown}: holds no samples, its shape is {list(self._rows.shape)}")
         self._single = len(self._rows.shape) == len(spec.shape) - 1 or self._rows.shape == ()
@@ -222,9 +223,11 @@ class RawReader:
         size, sample = store.size(name), math.prod(fixed) * self._dtype.itemsize
         if size == 0 or sample == 0 or size % sample or (size != sample and not several):
             many = "a whole number of samples of " if several else ""
-            raise InputError(
+            hint = _size_hint(size, sample, self._dtype.itemsize)
+            raise Misfit(
                 f"{self.shown}: expected {many}{sample} bytes ({self._dtype.name}{list(fixed)}), found {size}",
-                hint=_size_hint(size, sample, self._dtype.itemsize),
+                hint=hint,
+                check="type" if "type" in hint or "uint8" in hint else "shape",
             )
         self._row = fixed[1:]
         self.whole = not fixed
@@ -264,7 +267,11 @@ def check_finite(array: Array, shown: str, name: str) -> None:
             return  # one pass without a temporary; overflow of huge values falls through to the exact test
     bad = ~np.isfinite(array)
     if bad.any():
+        from ptqbridge.data.misread import looks_like
+
         place = tuple(int(i) for i in np.argwhere(bad)[0])
+        other = looks_like(array)
         raise BrokenData(
             f"{shown}: {array[place]} in the data of input '{name}' at {list(place)} ({int(bad.sum())} such)"
+            + (f"; its bytes look like {other}" if other else "")
         )

@@ -10,8 +10,8 @@ from ptqbridge.spec.build import Calibration
 from ptqbridge.spec.tensor import TensorSpec
 
 
-def asked_samples(wanted: Calibration, inputs: Sequence[TensorSpec], *, skip_broken: int | None = None) -> Samples:
-    """Open ``wanted.data`` for a model with these ``inputs``; ``skip_broken`` overrides the number in ``wanted``.
+def asked_samples(wanted: Calibration, inputs: Sequence[TensorSpec], *, keep_going: bool = False) -> Samples:
+    """Open ``wanted.data`` for a model with these ``inputs``; ``keep_going`` leaves out whatever is unusable (lint).
 
     Raises InputError, OptionError or ToolchainMissing as ``open_samples`` does.
     """
@@ -21,6 +21,6 @@ def asked_samples(wanted: Calibration, inputs: Sequence[TensorSpec], *, skip_bro
         recipe=Recipe.from_mapping(vars(wanted.preprocess)),
         samples=wanted.samples,
         seed=wanted.seed,
-        skip_broken=wanted.skip_broken if skip_broken is None else skip_broken,
+        skip_broken=None if keep_going else wanted.skip_broken,
         batch=wanted.batch,
     )

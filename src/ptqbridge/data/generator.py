@@ -16,7 +16,7 @@ import numpy as np
 
 from ptqbridge.data.arrays import Array, check_finite, model_dtype
 from ptqbridge.data.reading import Sample
-from ptqbridge.data.store import BrokenData
+from ptqbridge.data.store import BrokenData, Left
 from ptqbridge.errors import InputError, PtqbridgeError
 from ptqbridge.spec.tensor import TensorSpec
 
@@ -42,8 +42,8 @@ class Generated:
             raise InputError(f"{self._shown}: yielded no samples")
         self.digest = digest.hexdigest()
 
-    def produce(self, chosen: frozenset[int], skipped: list[str], skip_broken: int) -> Iterator[Sample]:
-        """Yield the items numbered in ``chosen``; those with NaN/inf go to ``skipped`` within the allowance."""
+    def produce(self, chosen: frozenset[int], left: list[Left], skip_broken: int | None) -> Iterator[Sample]:
+        """Yield the items numbered in ``chosen``; those with NaN/inf go to ``left``, within the allowance if any."""
         some = False
         for index, sample in enumerate(self._run()):
             if index not in chosen:
@@ -52,15 +52,15 @@ class Generated:
                 for name, array in sample.arrays.items():
                     check_finite(array, sample.name, name)
             except BrokenData as error:
-                skipped.append(error.message)
-                if len(skipped) > skip_broken:
+                left.append(Left.because(sample.name, error))
+                if skip_broken is not None and len(left) > skip_broken:
                     raise
                 continue
             some = True
             yield sample
-        if not some:
+        if not some and not (left and skip_broken is None):
             raise InputError(
-                f"{self._shown}: " + (f"no sample is left ({skipped[-1]})" if skipped else "yielded none again")
+                f"{self._shown}: " + (f"no sample is left ({left[-1].message})" if left else "yielded none again")
             )
 
     def _run(self) -> Iterator[Sample]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ptqbridge.data.arrays import Array, NpyRows, first_line
 from ptqbridge.data.recipe import Recipe, Resize, parse_resize
-from ptqbridge.data.store import BrokenData, Store
+from ptqbridge.data.store import BrokenData, Misfit, Store
 from ptqbridge.errors import InputError, ToolchainMissing
 from ptqbridge.spec.tensor import TensorSpec
 
@@ -95,7 +95,7 @@ class PixelReader:
 def check_size(array: Array, spec: TensorSpec, shown: str) -> None:
     """Raise InputError when a finished picture (three axes) does not have the model's fixed dimensions."""
     if any(isinstance(want, int) and want != got for want, got in zip(spec.shape[1:], array.shape, strict=True)):
-        raise InputError(
+        raise Misfit(
             f"{shown}: expected {spec.text()}, found {array.dtype.name}{list(array.shape)} after the recipe",
             hint="give a resize rule (stretch, letterbox, crop)",
         )

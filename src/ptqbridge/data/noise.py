@@ -18,6 +18,7 @@ import numpy as np
 from ptqbridge.data.arrays import Array, model_dtype
 from ptqbridge.data.reading import Sample
 from ptqbridge.data.samples import Samples
+from ptqbridge.data.store import Left
 from ptqbridge.spec.tensor import TensorSpec
 
 _MULTIPLIER = 16807
@@ -33,7 +34,7 @@ def seeded_noise(inputs: Sequence[TensorSpec], count: int, seed: int = 0) -> Sam
     for spec in inputs:
         model_dtype(spec)
 
-    def produce(skipped: list[str]) -> Iterator[Sample]:
+    def produce(left: list[Left]) -> Iterator[Sample]:
         for index in range(count):
             arrays = {spec.name: noise(spec, shapes[spec.name], seed=seed, index=index) for spec in inputs}
             yield Sample(f"noise[{index}]", arrays)

@@ -16,7 +16,7 @@ import numpy as np
 from ptqbridge.data.arrays import Array, Reader, check_finite
 from ptqbridge.data.layout import Ref
 from ptqbridge.data.recipe import Recipe
-from ptqbridge.data.store import BrokenData, chunks
+from ptqbridge.data.store import BrokenData, Left, chunks
 from ptqbridge.errors import InputError
 from ptqbridge.spec.tensor import TensorSpec
 
@@ -64,13 +64,24 @@ class Column:
         """Name and checked array of one sample. Raises BrokenData for damage and NaN/inf."""
         parts, names = [], []
         for _, reader, start, count in self.pieces(index):
-            name = reader.shown if reader.units == count else f"{reader.shown}[{start}]"
+            name = _piece(reader, start, count)
             array = reader.read(start, count)
             check_finite(array, name, self.spec.name)
             parts.append(array)
             names.append(name)
-        name = names[0] + (f" +{len(names) - 1}" if len(names) > 1 else "")
-        return name, joined(self.spec, parts, names)
+        return _several(names), joined(self.spec, parts, names)
+
+    def name(self, index: int) -> str:
+        """What ``read`` calls that sample."""
+        return _several([_piece(reader, start, count) for _, reader, start, count in self.pieces(index)])
+
+
+def _piece(reader: Reader, start: int, count: int) -> str:
+    return reader.shown if reader.units == count else f"{reader.shown}[{start}]"
+
+
+def _several(names: Sequence[str]) -> str:
+    return names[0] + (f" +{len(names) - 1}" if len(names) > 1 else "")
 
 
 def joined(spec: TensorSpec, parts: Sequence[Array], names: Sequence[str]) -> Array:
@@ -90,7 +101,13 @@ class Plan:
     """The samples chosen, grouped into inferences."""
 
     def __init__(
-        self, columns: Sequence[Column], chosen: Sequence[int], *, batch: int, skip_broken: int, damaged: Sequence[str]
+        self,
+        columns: Sequence[Column],
+        chosen: Sequence[int],
+        *,
+        batch: int,
+        skip_broken: int | None,
+        damaged: Sequence[Left],
     ) -> None:
         self._columns, self._chosen, self._batch = columns, chosen, batch
         self._skip_broken, self._damaged = skip_broken, damaged
@@ -98,25 +115,33 @@ class Plan:
     def __len__(self) -> int:
         return -(-len(self._chosen) // self._batch)
 
-    def produce(self, skipped: list[str]) -> Iterator[Sample]:
-        """Read and yield; messages of broken samples within the allowance go to ``skipped``. Raises InputError."""
-        skipped += self._damaged
+    def produce(self, left: list[Left]) -> Iterator[Sample]:
+        """Read and yield; broken samples within the allowance go to ``left``. Raises InputError.
+
+        Without a limit (``skip_broken=None``) samples that do not fit the model go there too, and all may.
+        """
+        left += self._damaged
+        tolerated = InputError if self._skip_broken is None else BrokenData
         group: list[Sample] = []
         some = False
         for index in self._chosen:
             try:
                 group.append(self._sample(index))
-            except BrokenData as error:
-                skipped.append(error.message)
-                if len(skipped) > self._skip_broken:
+            except tolerated as error:
+                left.append(Left.because(self._name(index), error))
+                if self._skip_broken is not None and len(left) > self._skip_broken:
                     raise
             if len(group) == self._batch:
                 yield self._inference(group)
                 group, some = [], True
         if group:
             yield self._inference(group)
-        elif not some:
-            raise InputError(f"{skipped[-1]}; no other sample is left")
+        elif not some and self._skip_broken is not None:
+            raise InputError(f"{left[-1].message}; no other sample is left")
+
+    def _name(self, index: int) -> str:
+        """The files of one sample, told without reading it."""
+        return ", ".join(column.name(index) for column in self._columns)
 
     def _sample(self, index: int) -> Sample:
         names, arrays = [], {}

@@ -15,7 +15,7 @@ from ptqbridge.data.generator import Generated
 from ptqbridge.data.images import ImageReader, PixelReader
 from ptqbridge.data.reading import Column, Plan, Sample, rows_per_sample
 from ptqbridge.data.recipe import Recipe, load_recipe
-from ptqbridge.data.store import BrokenData
+from ptqbridge.data.store import BrokenData, Left
 from ptqbridge.errors import InputError, OptionError
 from ptqbridge.spec.tensor import TensorSpec
 
@@ -24,24 +24,25 @@ class Samples:
     """A re-iterable row of :class:`Sample`; every iteration reads the files again and yields the same.
 
     ``files``: the data files, in order. ``notes``: one-line remarks the user should see. ``recipes``: what is done to
-    pictures, by input. ``skipped``: messages of the samples left out as broken by the latest iteration.
+    pictures, by input. ``left``: the samples left out by the latest iteration, ``skipped`` their messages.
     """
 
     def __init__(
         self,
         count: int,
-        produce: Callable[[list[str]], Iterator[Sample]],
+        produce: Callable[[list[Left]], Iterator[Sample]],
         digest: Callable[[], str],
         *,
         files: tuple[str, ...] = (),
         notes: tuple[str, ...] = (),
         recipes: dict[str, Recipe] | None = None,
         chosen: int | None = None,
+        damaged: int = 0,
     ) -> None:
-        self._chosen = count if chosen is None else chosen
+        self._chosen = damaged + (count if chosen is None else chosen)
         self._count, self._produce, self._digest = count, produce, digest
         self.files, self.notes, self.recipes = files, notes, recipes or {}
-        self.skipped: list[str] = []
+        self.left: list[Left] = []
         self._fingerprint = ""
 
     def __len__(self) -> int:
@@ -49,13 +50,23 @@ class Samples:
         return self._count
 
     def __iter__(self) -> Iterator[Sample]:
-        self.skipped = []
-        return self._produce(self.skipped)
+        self.left = []
+        return self._produce(self.left)
+
+    @property
+    def skipped(self) -> list[str]:
+        """Why each sample of the latest iteration was left out, a line each."""
+        return [left.message for left in self.left]
+
+    @property
+    def found(self) -> int:
+        """Samples to read, with those that are damaged."""
+        return self._chosen
 
     @property
     def used(self) -> int:
         """Samples that the latest iteration gave, however many of them one inference takes at a time."""
-        return self._chosen - len(self.skipped)
+        return self._chosen - len(self.left)
 
     @property
     def fingerprint(self) -> str:
@@ -72,7 +83,7 @@ def open_samples(
     recipe: Recipe | None = None,
     samples: int | None = None,
     seed: int = 0,
-    skip_broken: int = 0,
+    skip_broken: int | None = 0,
     batch: int = 1,
 ) -> Samples:
     """Open calibration data for a model with these ``inputs``; layout.py says how files are found and paired.
@@ -81,7 +92,8 @@ def open_samples(
     of one row per inference (the last may be smaller). Arrays with one axis more than the input are whole samples
     along it. Other symbolic dimensions take what the data has. float64 data for a float32 input is rounded; any other
     difference of type is an error. ``samples`` takes that many, one seeded draw from each of as many equal stretches.
-    ``skip_broken`` allows that many damaged files or samples with NaN/inf to be left out.
+    ``skip_broken`` allows that many damaged files or samples with NaN/inf to be left out; None leaves out all of them,
+    and those that do not fit the model too: for lint, which reports ``left``.
     ``recipe`` applies to pictures and uint8 arrays of pictures, never to float arrays. What it leaves empty comes from
     a ``recipe.yaml`` in the folder, then from the model (:class:`Recipe`), and ``notes`` says which.
 
@@ -100,6 +112,8 @@ def open_samples(
         origin = f" (from {beside}{', where options say nothing else' if recipe else ''})"
         recipe = (recipe or Recipe()).over(load_recipe(beside))
     rows, damaged = _open_rows(table, inputs, recipe, skip_broken)
+    if not rows:
+        return _nothing(damaged, table.notes)
     columns = [Column(spec, [row[spec.name] for row in rows]) for spec in inputs]
     total = min(column.samples for column in columns)
     chosen = spread(total, total if samples is None else samples, seed)
@@ -126,11 +140,22 @@ def open_samples(
         notes=tuple(dict.fromkeys(notes)),
         recipes=recipes,
         chosen=len(chosen),
+        damaged=len(damaged),
     )
 
 
+def _nothing(damaged: list[Left], notes: Sequence[str]) -> Samples:
+    """Samples none of which can be used."""
+
+    def produce(left: list[Left]) -> Iterator[Sample]:
+        left += damaged
+        return iter(())
+
+    return Samples(0, produce, str, notes=tuple(notes), damaged=len(damaged))
+
+
 def _open_generator(
-    text: str, inputs: Sequence[TensorSpec], samples: int | None, seed: int, skip_broken: int
+    text: str, inputs: Sequence[TensorSpec], samples: int | None, seed: int, skip_broken: int | None
 ) -> Samples:
     generated = Generated(text, inputs)
     chosen = spread(generated.count, generated.count if samples is None else samples, seed)
@@ -139,7 +164,7 @@ def _open_generator(
     )
     return Samples(
         len(chosen),
-        lambda skipped: generated.produce(frozenset(chosen), skipped, skip_broken),
+        lambda left: generated.produce(frozenset(chosen), left, skip_broken),
         lambda: hashlib.sha256(f"{generated.digest} {chosen}".encode()).hexdigest(),
         files=(generated.path,),
         notes=tuple(notes),
@@ -155,10 +180,10 @@ def spread(total: int, wanted: int, seed: int) -> list[int]:
     return [draw.randrange(low, high) for low, high in pairwise(bounds)]
 
 
-def _check_counts(inputs: Sequence[TensorSpec], samples: int | None, skip_broken: int, batch: int) -> None:
+def _check_counts(inputs: Sequence[TensorSpec], samples: int | None, skip_broken: int | None, batch: int) -> None:
     if samples is not None and samples < 1:
         raise OptionError(f"--calibSamples: expected at least 1, found {samples}")
-    if skip_broken < 0:
+    if skip_broken is not None and skip_broken < 0:
         raise OptionError(f"--skipBroken: expected at least 0, found {skip_broken}")
     if batch < 1:
         raise OptionError(f"--calibBatch: expected at least 1, found {batch}")
@@ -168,23 +193,25 @@ def _check_counts(inputs: Sequence[TensorSpec], samples: int | None, skip_broken
 
 
 def _open_rows(
-    table: layout.Table, inputs: Sequence[TensorSpec], recipe: Recipe | None, skip_broken: int
-) -> tuple[list[dict[str, tuple[layout.Ref, Reader]]], list[str]]:
-    """Readers of every row, and the messages of damaged ones left out. Raises InputError."""
+    table: layout.Table, inputs: Sequence[TensorSpec], recipe: Recipe | None, skip_broken: int | None
+) -> tuple[list[dict[str, tuple[layout.Ref, Reader]]], list[Left]]:
+    """Readers of every row, and the damaged ones left out. Raises InputError."""
     rows = []
-    damaged: list[str] = []
+    damaged: list[Left] = []
+    tolerated = InputError if skip_broken is None else BrokenData
     for refs in table.rows.values():
         try:
             row = {spec.name: (refs[spec.name], open_reader(refs[spec.name], spec, recipe)) for spec in inputs}
-        except BrokenData as error:
-            damaged.append(error.message)
-            if len(damaged) > skip_broken:
+            _same_count(row, inputs)
+        except tolerated as error:
+            name = ", ".join(refs[spec.name].store.shown(refs[spec.name].name) for spec in inputs)
+            damaged.append(Left.because(name, error))
+            if skip_broken is not None and len(damaged) > skip_broken:
                 raise
             continue
-        _same_count(row, inputs)
         rows.append(row)
-    if not rows:
-        raise InputError(f"{damaged[0]}; no other sample is left")
+    if not rows and skip_broken is not None:
+        raise InputError(f"{damaged[0].message}; no other sample is left")
     return rows, damaged
 
 

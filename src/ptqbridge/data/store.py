@@ -24,6 +24,29 @@ class BrokenData(InputError):
     """The content of one data file is damaged (undecodable, cut short, NaN): what ``skip_broken`` may leave out."""
 
 
+class Misfit(InputError):
+    """A sound data file that is not what the model takes. ``check`` says in which way: shape, layout or type."""
+
+    def __init__(self, message: str, *, hint: str = "", check: str = "shape") -> None:
+        super().__init__(message, hint=hint)
+        self.check = check
+
+
+@dataclass(frozen=True)
+class Left:
+    """A sample that was left out: its file names, ``broken`` or what a :class:`Misfit` says, and why in one line."""
+
+    sample: str
+    check: str
+    message: str
+
+    @staticmethod
+    def because(sample: str, error: InputError) -> Left:
+        """What the reader of a sample raised."""
+        check = error.check if isinstance(error, Misfit) else "broken"
+        return Left(sample, check, error.message + (f" ({error.hint})" if error.hint else ""))
+
+
 @dataclass(frozen=True)
 class Folder:
     """Files below ``root``; names are relative with forward slashes, or absolute (from list files)."""
