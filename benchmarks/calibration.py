@@ -1,14 +1,21 @@
 """Calibration against plain inference of the same samples: wall and CPU time as ratios, and peak memory.
 
-    python benchmarks/calibration.py [--samples 64] [--rounds 5] [--peers] [--scheme NAME] [--json FILE] [MODEL ...]
+    python benchmarks/calibration.py [--samples 64] [--rounds 3] [--peers] [--scheme NAME] [--json FILE] [MODEL ...]
     python benchmarks/calibration.py --memory 16,64,256,512 [--json FILE] [MODEL ...]
+    python benchmarks/calibration.py --table FILE.json
 
 Arms run in turn in one process, round after round; a figure is the median of the per-round ratios to ``plain``.
 ``plain`` is load, session with ONNX Runtime's defaults on all cores, and inference with the real outputs. ``max``,
 ``percentile``, ``entropy2``, ``kl`` and ``default`` are the whole run of ptqbridge: load, calibrate, write the model.
-``--peers`` adds ONNX Runtime's quantize_static with its MinMax and Entropy calibrators. Spinning is off
-in plain, so that CPU time means work. With ``--memory`` each calibration
-runs in a process of its own, and its peak resident memory less that before is given.
+Spinning is off in plain, so that CPU time means work. The time that choosing the thresholds takes is added up apart.
+
+``--peers`` adds ONNX Runtime's quantize_static with its MinMax and Entropy calibrators and, with PTQBRIDGE_HB_MAPPER
+set to the tool's path, the calibration stage of hb_mapper with max and kl (on the model at opset 11, without what it
+does before and after); each once, and the slow ones on --peer-samples, over a plain run of as many samples.
+
+With ``--memory`` each calibration runs in a process of its own, and its peak resident memory less that before is given,
+and beside it the limit: the model, what two samples make the observed tensors take, and 150 MB.
+``--table`` prints what a JSON file holds as a Markdown table.
 """
 
 from __future__ import annotations
@@ -27,11 +34,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 from models import MODELS, images, model_path
 
 from ptqbridge.model.load import load_model
+from ptqbridge.quantize import methods
 from ptqbridge.quantize.calibrate import calibrate
+from ptqbridge.quantize.lower import lower_ir, lower_opset
 from ptqbridge.quantize.placement import observed_tensors
 from ptqbridge.quantize.prepare import prepare
 from ptqbridge.quantize.qdq import quantize
@@ -88,35 +98,141 @@ def peer(path: Path, feeds: list[dict[str, np.ndarray]], method: str, target: Pa
     )
 
 
-def times(name: str, options: argparse.Namespace) -> dict[str, Any]:
+def hb_mapper(tool: str, model: Path, samples: Path, method: str) -> tuple[float, float]:
+    """Wall and CPU seconds of the tool's calibration stage."""
+    folder = Path(tool).resolve().parent
+    command = [str(folder / "python"), str(Path(__file__).with_name("_hb_mapper_calibration.py"))]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["PATH"] = os.pathsep.join([str(folder), environment["PATH"]])
+    argv = [*command, str(model), str(samples), method]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode or not done.stdout.strip():
+        raise RuntimeError((done.stderr or done.stdout)[-2000:])
+    wall, cpu = json.loads(done.stdout.strip().splitlines()[-1])
+    return wall, cpu
+
+
+def clock(run: Callable[[], Any]) -> tuple[float, float]:
+    """Wall and CPU seconds of ``run``."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def peers(path: Path, feeds: list[dict[str, np.ndarray]], few: int, folder: Path) -> dict[str, Any]:
+    """The peers' times over those of a plain run of as many samples, one run each."""
+    arms: dict[str, tuple[int, Callable[[], tuple[float, float]]]] = {}
+    for method, count in (("MinMax", len(feeds)), ("Entropy", few)):
+        arms[f"onnxruntime {method}"] = (
+            count,
+            lambda method=method, count=count: clock(lambda: peer(path, feeds[:count], method, folder / "peer.onnx")),
+        )
+    if tool := os.environ.get("PTQBRIDGE_HB_MAPPER"):
+        proto = onnx.load(path)
+        lower_opset(proto)
+        lower_ir(proto)
+        onnx.save(proto, folder / "opset11.onnx")
+        for method, count in (("max", len(feeds)), ("kl", few)):
+            samples = folder / f"{count}.npy"
+            np.save(samples, np.stack([next(iter(feed.values())) for feed in feeds[:count]]))
+            arms[f"hb_mapper {method}"] = (
+                count,
+                lambda method=method, samples=samples: hb_mapper(tool, folder / "opset11.onnx", samples, method),
+            )
+    found: dict[str, Any] = {}
+    for arm, (count, run) in arms.items():
+        base = clock(lambda count=count: plain(path, feeds[:count]))
+        try:
+            wall, cpu = run()
+        except Exception as problem:  # one peer that cannot take a model must not end the run
+            found[arm] = {"samples": count, "failed": str(problem).strip().splitlines()[-1][:300]}
+        else:
+            found[arm] = {"samples": count, "wall": wall / base[0], "cpu": cpu / base[1]}
+        print(f"  {path.stem} {arm}: {found[arm]}", file=sys.stderr, flush=True)
+    return found
+
+
+class Search:
+    """Adds up what choosing the thresholds takes: CPU seconds, and the number of tensors."""
+
+    def __init__(self) -> None:
+        self.seconds, self.tensors = 0.0, 0
+        chosen = methods._One.ranges_of
+
+        def timed(method: Any, tensor: str, findings: Any) -> Any:
+            start = time.thread_time()
+            found = chosen(method, tensor, findings)
+            self.seconds += time.thread_time() - start
+            self.tensors += 1
+            return found
+
+        methods._One.ranges_of = timed  # type: ignore[method-assign]
+
+    def take(self) -> tuple[float, int]:
+        """What was added up since the last time."""
+        found = self.seconds, self.tensors
+        self.seconds, self.tensors = 0.0, 0
+        return found
+
+
+def times(name: str, options: argparse.Namespace, search: Search) -> dict[str, Any]:
     """Medians over the rounds of every arm's wall and CPU time over those of ``plain``."""
     path = model_path(name)
     input_name, shape = model_input(path)
     feeds = [{input_name: image} for image in images(shape, options.samples)]
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder, "int8.onnx")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         arms: dict[str, Callable[[], None]] = {"plain": lambda: plain(path, feeds)}
         for algorithm in ALGORITHMS:
-            arms[algorithm] = lambda algorithm=algorithm: ours(path, feeds, algorithm, options.scheme, target)
-        if options.peers:
-            for method in ("MinMax", "Entropy"):
-                arms[f"onnxruntime {method}"] = lambda method=method: peer(path, feeds, method, target)
+            arms[algorithm] = lambda algorithm=algorithm: ours(
+                path, feeds, algorithm, options.scheme, folder / "int8.onnx"
+            )
         walls: dict[str, list[float]] = {arm: [] for arm in arms}
         cpus: dict[str, list[float]] = {arm: [] for arm in arms}
+        searches: dict[str, list[tuple[float, float]]] = {arm: [] for arm in arms}
         for _ in range(options.rounds):
             for arm, run in arms.items():
-                wall, cpu = time.perf_counter(), time.process_time()
-                run()
-                walls[arm].append(time.perf_counter() - wall)
-                cpus[arm].append(time.process_time() - cpu)
-    row: dict[str, Any] = {"model": name, "plain_ms_per_sample": 1e3 * statistics.median(walls["plain"]) / len(feeds)}
-    for arm in arms:
-        if arm != "plain":
+                wall, cpu = clock(run)
+                walls[arm].append(wall)
+                cpus[arm].append(cpu)
+                seconds, tensors = search.take()
+                searches[arm].append((1e3 * seconds / max(tensors, 1), seconds / cpu))
+        row: dict[str, Any] = {"model": name, "samples": len(feeds), "rounds": options.rounds}
+        row["plain_ms_per_sample"] = 1e3 * statistics.median(walls["plain"]) / len(feeds)
+        for arm in ALGORITHMS:
             row[arm] = {
                 "wall": statistics.median(a / b for a, b in zip(walls[arm], walls["plain"], strict=True)),
                 "cpu": statistics.median(a / b for a, b in zip(cpus[arm], cpus["plain"], strict=True)),
             }
+            if arm in ("percentile", "entropy2", "kl"):
+                row[arm]["search_ms_per_tensor"] = statistics.median(ms for ms, _ in searches[arm])
+                row[arm]["search_share"] = statistics.median(share for _, share in searches[arm])
+        if options.peers:
+            row |= peers(path, feeds, min(options.peer_samples, len(feeds)), folder)
     return row
+
+
+def table(document: dict[str, Any]) -> str:
+    """The rows of a result file as Markdown, a column for each model."""
+    rows = document["rows"]
+    arms = list(dict.fromkeys(arm for row in rows for arm, found in row.items() if isinstance(found, dict)))
+    head = [f"wall / CPU, times plain, {document['samples']} samples", *(row["model"] for row in rows)]
+    lines = [head, ["---"] * len(head)]
+    lines.append(["plain inference, ms per sample", *(f"{row['plain_ms_per_sample']:.1f}" for row in rows)])
+    lines += [[arm, *(cell(row.get(arm, {}), document["samples"]) for row in rows)] for arm in arms]
+    for arm in ("entropy2", "kl"):
+        found = [row[arm] for row in rows]
+        cells = [f"{one['search_ms_per_tensor']:.2f} ms, {one['search_share']:.1%}" for one in found]
+        lines.append([f"search of {arm}: per tensor, share of the CPU time", *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell(found: dict[str, Any], samples: int) -> str:
+    """One arm on one model."""
+    if "wall" not in found:
+        return "failed" if "failed" in found else ""
+    count = found.get("samples", samples)
+    return f"{found['wall']:.2f} / {found['cpu']:.2f}" + (f" ({count} samples)" if count != samples else "")
 
 
 def peak_of_one(name: str, algorithm: str, count: int, scheme: str) -> float:
@@ -155,36 +271,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)}; all when none is given")
     parser.add_argument("--samples", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--peer-samples", type=int, default=16, help="for the slow ones")
     parser.add_argument("--scheme", default="onnxruntime")
     parser.add_argument("--memory", type=lambda text: [int(count) for count in text.split(",")], metavar="SAMPLES,...")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--table", type=Path, metavar="FILE")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.table:
+        print(table(json.loads(options.table.read_text())))
+        return
     if options.one:
         print(peak_of_one(options.models[0], options.one, options.samples, options.scheme))
         return
-    rows = []
+    versions = {"python": sys.version.split()[0], "numpy": np.__version__, "onnxruntime": onnxruntime.__version__}
+    rows: list[dict[str, Any]] = []
+    document: dict[str, Any] = {
+        "samples": options.samples,
+        "cores": len(os.sched_getaffinity(0)),
+        "versions": versions,
+        "rows": rows,
+    }
+    search = Search()
     for name in options.models or MODELS:
-        row = memory(name, options) if options.memory else times(name, options)
+        row = memory(name, options) if options.memory else times(name, options, search)
         rows.append(row)
         cells = [
             f"{arm} {found['wall']:.2f}/{found['cpu']:.2f}" if "wall" in found else f"{arm} {found}"
             for arm, found in row.items()
             if isinstance(found, dict)
         ]
-        start = f"{name:14} " + ("MB " if options.memory else f"plain {row['plain_ms_per_sample']:.1f} ms, wall/cpu x ")
-        print(start + " | ".join(cells), flush=True)
-    if options.json:
-        versions = {"python": sys.version.split()[0], "numpy": np.__version__, "onnxruntime": onnxruntime.__version__}
-        document = {
-            "samples": options.samples,
-            "cores": len(os.sched_getaffinity(0)),
-            "versions": versions,
-            "rows": rows,
-        }
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
+        start = "MB, " if options.memory else f"plain {row['plain_ms_per_sample']:.1f} ms, wall/cpu x "
+        print(f"{name:14} {start}" + " | ".join(cells), file=sys.stderr, flush=True)
+        if options.json:  # after each model, so that an interrupted run leaves what it has
+            options.json.write_text(json.dumps(document, indent=1) + "\n")
+    if not options.memory:
+        print(table(document))
 
 
 if __name__ == "__main__":

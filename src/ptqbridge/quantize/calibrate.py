@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from types import MappingProxyType
@@ -225,8 +226,9 @@ def _passes(
             raise InputError("calibration: expected at least one sample, found none")
         if method.wants_another_pass(findings):
             findings = run()
-        for name in findings.extremes:
-            state.finished.update(method.ranges_of(name, findings))
+        with ThreadPoolExecutor(crew) as pool:
+            for ranges in pool.map(partial(method.ranges_of, findings=findings), findings.extremes):
+                state.finished.update(ranges)
         count, state.findings = findings.samples, Findings()
     return count, state.finished
 

@@ -128,6 +128,7 @@ class Histogram:
             raise ValueError(f"bins must be a power of two, not {bins}")
         self.counts = np.zeros(bins, np.int64)
         self.exponent: int | None = None  # limit == 2 ** exponent; None until a value other than zero came
+        self._scale = np.float32(0.0)
         self._scratch = scratch or Scratch()
 
     @property
@@ -139,11 +140,6 @@ class Histogram:
     def width(self) -> float:
         """Width of one bin, in the tensor's unit; 0.0 while only zeros came."""
         return 0.0 if self.exponent is None else math.ldexp(1.0, self.exponent) / self.bins
-
-    @property
-    def _scale(self) -> np.float32:
-        assert self.exponent is not None
-        return np.float32(math.ldexp(float(self.bins), -self.exponent))
 
     @property
     def used(self) -> npt.NDArray[np.int64]:
@@ -186,7 +182,9 @@ class Histogram:
 
     def restore(self, array: npt.NDArray[np.int64], numbers: list[int]) -> None:
         """See ``Collector``."""
-        self.counts, self.exponent = array, numbers[0] if numbers else None
+        self.counts, self.exponent = array, None
+        if numbers:
+            self._reach(numbers[0])
 
     def _reach(self, exponent: int) -> None:
         """Make the limit at least ``2 ** exponent``. A magnitude m has ``m < 2 ** frexp(m)[1]``."""
@@ -198,6 +196,7 @@ class Histogram:
             self.counts[:half] = pairs
             self.counts[half:] = 0
             self.exponent += 1
+        self._scale = np.float32(math.ldexp(float(self.bins), -self.exponent))
 
 
 class SteppedHistogram:

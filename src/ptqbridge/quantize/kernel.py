@@ -33,10 +33,11 @@ class Kernel:
         self._above = _typed(library.ptqbridge_above, size, pointer, size, ctypes.c_float, pointer, pointer)
         self._found = (ctypes.c_float * 2)()
         self._tables = np.zeros(0, np.uint32)
+        self._tables_address = 0
 
     def extremes(self, values: Values) -> tuple[float, float]:
         """Least and greatest of ``values`` (at least one)."""
-        self._extremes(values.ctypes.data, values.size, self._found)
+        self._extremes(_address(values), values.size, self._found)
         return self._found[0], self._found[1]
 
     def histogram(
@@ -49,15 +50,16 @@ class Kernel:
         """
         if self._tables.size < 4 * counts.size:
             self._tables = np.zeros(4 * counts.size, np.uint32)
+            self._tables_address = _address(self._tables)
         counted = self._histogram(
-            values.ctypes.data, values.size, float(scale), counts.size - 1, clip,
-            self._tables.ctypes.data, counts.ctypes.data, self._found,
+            _address(values), values.size, float(scale), counts.size - 1, clip,
+            self._tables_address, _address(counts), self._found,
         )  # fmt: skip
         return self._found[0], self._found[1], bool(counted)
 
     def above(self, values: Values, floor: np.float32, large: Values) -> tuple[float, float, int]:
         """Write the magnitudes above ``floor`` to ``large`` (of at least as many elements): extremes, and how many."""
-        found = self._above(values.ctypes.data, values.size, float(floor), large.ctypes.data, self._found)
+        found = self._above(_address(values), values.size, float(floor), _address(large), self._found)
         return self._found[0], self._found[1], int(found)
 
 
@@ -82,3 +84,8 @@ def _typed(function: Any, result: Any, *arguments: Any) -> Any:
     function.argtypes = arguments
     function.restype = result
     return function
+
+
+def _address(array: npt.NDArray[Any]) -> int:
+    address: int = array.__array_interface__["data"][0]  # half the time of array.ctypes.data
+    return address
