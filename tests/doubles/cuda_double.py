@@ -49,8 +49,8 @@ class CudaDouble:
         pointer._obj.value = ctypes.addressof(memory)
         self.memory[pointer._obj.value] = memory
 
-    def _cuMemAlloc_v2(self, pointer: Any, size: Any) -> None:
-        self._take(pointer, size)
+    def _cuMemAlloc_v2(self, pointer: Any, size: Any) -> Any:
+        return self._take(pointer, size)
 
     def _cuMemHostAlloc(self, pointer: Any, size: Any, flags: int) -> None:
         self._take(pointer, size)

@@ -617,8 +617,9 @@ def make(version: str = "8.6.1") -> Any:
                     self._late.notify_shape("y", (len(kept),))
                     return True
                 factor = 1 if api.ENGINE == "shaped" else 2
+                room = self.get_tensor_shape("y")
                 y = floats(self._at["y"], count)
-                for index in range(count):
+                for index in range(min(count, room[0] * room[1])):
                     y[index] = factor * x[index]
                 return True
 

@@ -84,7 +84,12 @@ class Contexts:
         if profiler is not None:
             context.profiler = profiler.receiver
             context.enqueue_emits_profile = False
-        values = {name: self._shape(context, name) for name in self.inputs}
+        bindings = Bindings()
+        stack.callback(bindings.close)
+        for name in self.inputs:
+            values = self._shape(context, name)
+            if values is not None:  # told before anything is asked: shapes of outputs may depend on them
+                self._host(context, name, values, bindings, fed=True)
         if first and any(text.startswith(DEBUG) for text in self.calls):
             self.writer = DebugWriter(
                 self.plan.settings.get("debug_files", {}),
@@ -99,11 +104,10 @@ class Contexts:
         if any(text.startswith(MEMORY) for text in self.calls):
             stack.callback(names["memory"].close)
             self.say(f"Device memory of the context: {names['memory'].size / 2**20:.6g} MiB")
-        tensors = tuple(describe(self.engine, context, self.trt, name) for name in self.names)
-        bindings = Bindings(tensors)
-        stack.callback(bindings.close)
-        for tensor in tensors:
-            self._bind(context, tensor, bindings, values.get(tensor.spec.name))
+        bindings.tensors = tuple(describe(self.engine, context, self.trt, name) for name in self.names)
+        for tensor in bindings.tensors:
+            if tensor.spec.name not in bindings.hosts:
+                self._bind(context, tensor, bindings)
         return context, bindings
 
     def _shape(self, context: Any, name: str) -> Array | None:
@@ -148,35 +152,42 @@ class Contexts:
             )
         return np.array(asked, dtype).reshape(shape)
 
-    def _bind(self, context: Any, tensor: Tensor, bindings: Bindings, values: Array | None) -> None:
+    def _bind(self, context: Any, tensor: Tensor, bindings: Bindings) -> None:
         """Memory for one tensor, its data, and its address told to the context."""
         import numpy as np
 
         name = tensor.spec.name
-        if values is not None or (tensor.on_host and not tensor.late):
-            # TensorRT reads and writes these where the host does, so nothing is copied.
-            if values is None and tensor.is_input:
-                values = self._fed(tensor)
-            shape = tuple(int(size) for size in tensor.spec.shape)
-            host = np.zeros(shape, tensor.spec.dtype) if values is None else np.ascontiguousarray(values)
-            bindings.hosts[name] = host if host.size else np.zeros(1, tensor.spec.dtype)
-            if tensor.is_input:
-                self.arrays[name] = bindings.hosts[name]
-            address = int(bindings.hosts[name].ctypes.data)
-        elif tensor.late:
+        if tensor.late:
             self.say(f"Output {name} has a shape that depends on the data: it is allocated during execution")
             bindings.lates[name] = late = LateOutput(self.device, self.managed)
             if not context.set_output_allocator(name, output_allocator(self.trt, late)):
-                raise ToolchainFailed(f"target trt: set_output_allocator failed for output {name!r}")
-            return
+                raise self._refused("set_output_allocator", name)
+        elif tensor.on_host:
+            shape = tuple(int(size) for size in tensor.spec.shape)
+            values = self._fed(tensor) if tensor.is_input else np.zeros(shape, tensor.spec.dtype)
+            self._host(context, name, values, bindings, fed=tensor.is_input)
         else:
             buffer = bindings.buffers[name] = self.device.buffer(tensor.nbytes, managed=self.managed)
             if tensor.is_input:
                 buffer.host[:] = self._fed(tensor).reshape(-1).view("uint8")
-            address = buffer.address
+            self._address(context, name, buffer.address)
+
+    def _host(self, context: Any, name: str, values: Array, bindings: Bindings, *, fed: bool) -> None:
+        """Memory that TensorRT reads and writes where the host does: nothing is copied."""
+        import numpy as np
+
+        bindings.hosts[name] = np.ascontiguousarray(values)
+        if fed:
+            self.arrays[name] = bindings.hosts[name]
+        self._address(context, name, int(bindings.hosts[name].ctypes.data))
+
+    def _address(self, context: Any, name: str, address: int) -> None:
         if not context.set_tensor_address(name, address):
-            said = "; ".join(self.performer.names["logger"].errors[-3:])
-            raise ToolchainFailed(f"target trt: set_tensor_address failed for {name!r}: {said or 'no reason given'}")
+            raise self._refused("set_tensor_address", name)
+
+    def _refused(self, call: str, name: str) -> ToolchainFailed:
+        said = "; ".join(self.performer.names["logger"].errors[-3:])
+        return ToolchainFailed(f"target trt: {call} failed for {name!r}: {said or 'TensorRT gave no reason'}")
 
     def _fed(self, tensor: Tensor) -> Array:
         """The data of an input, read or made once for all streams."""

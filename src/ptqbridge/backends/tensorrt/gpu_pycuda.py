@@ -129,8 +129,12 @@ class Buffer:
                 self.address = int(self.whole.base.get_device_pointer())
             else:
                 self.device = Memory(size)
-                self.whole = driver.pagelocked_empty(taken, np.uint8)
                 self.address = self.device.address
+                try:
+                    self.whole = driver.pagelocked_empty(taken, np.uint8)
+                except driver.Error:
+                    self.device.close()
+                    raise
         self.host: Bytes = self.whole[:size]
 
     def uploader(self, stream: Stream) -> Step | None:

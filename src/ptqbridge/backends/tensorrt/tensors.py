@@ -111,7 +111,7 @@ def output_allocator(trt: Any, late: LateOutput) -> Any:
 class Bindings:
     """The memory of one stream's inputs and outputs, by name."""
 
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[Tensor, ...] = ()
     buffers: dict[str, Buffer] = field(default_factory=dict)
     hosts: dict[str, Array] = field(default_factory=dict)
     lates: dict[str, LateOutput] = field(default_factory=dict)
