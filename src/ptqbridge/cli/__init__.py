@@ -21,7 +21,7 @@ COMMANDS = {
     "explain": "Say what every option becomes on each target, and run nothing.",
     "flags": "List all options and what each target makes of them.",
     "info": "Show what a model or artifact says of itself.",
-    "infer": "Compute the outputs of a Journey 5, X5 or X3 .bin for a whole data set, without a board.",
+    "infer": "Compute outputs on a Horizon board, or of a Journey 5, X5 or X3 .bin without one.",
     "toolchain": "Install a vendor's tools: toolchain install hb-mapper VENV.",
     "validate": "Check a YAML of hb_mapper or hb_compile: all faults at once.",
     "import": "Turn a YAML of hb_mapper or hb_compile into the command line that reproduces it.",

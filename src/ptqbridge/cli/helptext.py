@@ -18,7 +18,8 @@ _USAGE = {
     "       ptqbridge calibrate (convert A B | show FILE | diff A B | verify FILE --onnx=MODEL) [--help]",
     "convert-precision": "ptqbridge convert-precision --onnx=MODEL (--int8 | --fp16 | --bf16 | --best) [OPTIONS]",
     "lint-data": "ptqbridge lint-data --onnx=MODEL --calibData=DATA [OPTIONS]",
-    "infer": "ptqbridge infer --loadEngine=FILE.bin --calibData=DATA --out=FILE.npz [OPTIONS]",
+    "infer": "ptqbridge infer --loadEngine=FILE.bin --calibData=DATA --out=FILE.npz [OPTIONS]\n"
+    "       ptqbridge infer --loadEngine=FILE --board=B (--loadInputs=I:F,... | --calibData=DATA --out=FILE.npz) [...]",
     "explain": "ptqbridge explain [--json] [--target=T ...] [--] OPTIONS",
 }
 _EXAMPLES = {
@@ -40,7 +41,10 @@ _EXAMPLES = {
         "ptqbridge convert-precision --onnx=model.onnx --int8 --calib=model.cache",
     ),
     "lint-data": ("ptqbridge lint-data --onnx=model.onnx --calibData=images --preset=imagenet",),
-    "infer": ("ptqbridge infer --loadEngine=model.bin --calibData=test_images --preset=imagenet --out=outputs.npz",),
+    "infer": (
+        "ptqbridge infer --loadEngine=model.bin --calibData=test_images --preset=imagenet --out=outputs.npz",
+        "ptqbridge infer --loadEngine=model.hbm --target=nash-m --board=ssh://root@board --loadInputs=images:cat.jpg",
+    ),
     "explain": ("ptqbridge explain --target=trt --target=j5 --target=j6m -- --onnx=model.onnx --best",),
 }
 

@@ -20,14 +20,16 @@ import click
     show_default=True,
     help="Where hb_model_info runs: local, docker:IMAGE or ssh://HOST.",
 )
+@click.option("--board", default="", help="Ask hrt_model_exec on a board: ssh://USER@HOST[:PORT] or local.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--verbose", is_flag=True, hidden=True)
-def command(path: str, toolchain: str, as_json: bool, verbose: bool) -> int:
+def command(path: str, toolchain: str, board: str, as_json: bool, verbose: bool) -> int:
     """Print what is known."""
     from ptqbridge.report.artifact import describe, text
 
-    record = describe(path, toolchain)
+    record = describe(path, toolchain, board)
     if as_json:
+        record.pop("shown", None)
         click.echo(json.dumps({"ok": True, "command": "info", **record}, ensure_ascii=False, indent=1))
     else:
         click.echo(text(record), nl=False)

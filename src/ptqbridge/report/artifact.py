@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ptqbridge.errors import InputError, ToolchainMissing
+from ptqbridge.errors import InputError, OptionError, ToolchainMissing
 from ptqbridge.report.record import file_sha256
 
 KINDS = {
@@ -25,8 +25,8 @@ _CLOSED = {
 OURS = "ptqbridge."
 
 
-def describe(path: str, toolchain: str = "local") -> dict[str, Any]:
-    """Everything known of the file ``path``, JSON-ready.
+def describe(path: str, toolchain: str = "local", board: str = "") -> dict[str, Any]:
+    """Everything known of the file ``path``, JSON-ready; with ``board`` also what is told there of a .bin or .hbm.
 
     Raises InputError for a file that is not there or of no known kind, ToolchainMissing when a .bin has no record of
     its build and hb_model_info is not there either, ToolchainFailed when that finds the .bin unreadable.
@@ -36,10 +36,14 @@ def describe(path: str, toolchain: str = "local") -> dict[str, Any]:
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in KINDS:
         raise InputError(f"{path}: expected a file that ends in {', '.join(KINDS)}")
+    if board and suffix not in (".bin", ".hbm"):
+        raise OptionError(f"--board: boards know .bin and .hbm files, found {path}")
     head = {"file": path, "kind": KINDS[suffix], "bytes": os.path.getsize(path), "sha256": file_sha256(path)}
     if suffix == ".onnx":
         return head | _onnx(path)
     built = _build(path, str(head["sha256"]))
+    if board:
+        return head | built | _on_board(path, board)
     if suffix == ".bin":
         return head | built | _bin(path, toolchain, bool(built.get("build")))
     made_by = _engine(path) if suffix != ".hbm" else {}
@@ -97,6 +101,15 @@ def _build(path: str, sha256: str) -> dict[str, Any]:
     return {"build": record.get("build"), "versions": record.get("versions")}
 
 
+def _on_board(path: str, board: str) -> dict[str, Any]:
+    from ptqbridge.backends.horizon.board import Board
+    from ptqbridge.backends.horizon.boardinfer import read_info
+
+    place = Board(board)
+    info, tool = read_info(path, place, say=lambda text: None)
+    return {"board": place.name, "tool": tool, "model": info.to_dict(), "shown": info.summary()}
+
+
 def _bin(path: str, toolchain: str, recorded: bool) -> dict[str, Any]:
     from ptqbridge.backends.horizon.tools5 import MODEL, model_info
     from ptqbridge.backends.horizon.workspace import workspace
@@ -114,7 +127,9 @@ def _bin(path: str, toolchain: str, recorded: bool) -> dict[str, Any]:
 
 def text(record: dict[str, Any]) -> str:
     """The same for people: one line per fact, lists and mappings indented; the build's long tables stay in the JSON."""
-    shown = {key: value for key, value in record.items() if key != "build"}
+    shown = {key: value for key, value in record.items() if key not in ("build", "shown")}
+    if "shown" in record:  # the whole of a board's answer is for JSON
+        shown["model"] = record["shown"]
     build = record.get("build") or {}
     if build:
         facts = build.get("facts", {})

@@ -132,3 +132,34 @@ def cases(root: Path) -> Path:
     if not found.is_dir():
         pytest.skip("no cases: PTQBRIDGE_CASES is not set and ../shared/cases is not there")
     return found
+
+
+BOARD_MODEL = {
+    "name": "net",
+    "desc": {"MARCH": "nash-m", "CORE_NUM": 1},
+    "inputs": [{"name": "x", "shape": [1, 4], "type": "F32"}],
+    "outputs": [{"name": "out", "shape": [1, 3], "type": "F32"}],
+}
+
+
+@pytest.fixture
+def board_model() -> dict[str, Any]:
+    """What the double of hrt_model_exec takes for a model, to be changed and written to a file."""
+    model: dict[str, Any] = json.loads(json.dumps(BOARD_MODEL))
+    return model
+
+
+@pytest.fixture
+def here(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A board on this machine: its program on PATH, its folder ``board``, a model and an input beside."""
+    program = tmp_path / "bin" / "hrt_model_exec"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {root}/tests/doubles/hrt_model_exec "$@"\n')
+    program.chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    monkeypatch.setenv("PTQBRIDGE_BOARD_DIR", str(tmp_path / "board"))
+    monkeypatch.setattr("ptqbridge.backends.horizon.board.LOCK", str(tmp_path / "lock"))
+    (tmp_path / "net.hbm").write_text(json.dumps(BOARD_MODEL))
+    (tmp_path / "net.bin").write_text(json.dumps({**BOARD_MODEL, "desc": {"MARCH": "bayes"}}))
+    (tmp_path / "x.bin").write_bytes(bytes(16))
+    return tmp_path

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ptqbridge.backends.horizon.board import Board, give_line, step_line
@@ -21,28 +22,6 @@ from ptqbridge.measure.outcome import Outcome
 from ptqbridge.plan import Plan
 
 Make = Callable[..., Plan]
-MODEL = {
-    "name": "net",
-    "desc": {"MARCH": "nash-m", "CORE_NUM": 1},
-    "inputs": [{"name": "x", "shape": [1, 4], "type": "F32"}],
-    "outputs": [{"name": "out", "shape": [1, 3], "type": "F32"}],
-}
-
-
-@pytest.fixture
-def here(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A board on this machine: its program on PATH, its folder ``board``, a model and an input beside."""
-    program = tmp_path / "bin" / "hrt_model_exec"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {root}/tests/doubles/hrt_model_exec "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-    monkeypatch.setenv("PTQBRIDGE_BOARD_DIR", str(tmp_path / "board"))
-    monkeypatch.setattr("ptqbridge.backends.horizon.board.LOCK", str(tmp_path / "lock"))
-    (tmp_path / "net.hbm").write_text(json.dumps(MODEL))
-    (tmp_path / "net.bin").write_text(json.dumps({**MODEL, "desc": {"MARCH": "bayes"}}))
-    (tmp_path / "x.bin").write_bytes(bytes(16))
-    return tmp_path
 
 
 def timed(plan_of: Make, here: Path, words: str, target: str = "nash-m", model: str = "net.hbm") -> Outcome:
@@ -88,7 +67,29 @@ def test_sweeps(plan_of: Make, here: Path) -> None:
     outcome = timed(plan_of, here, "--iterations=200 --duration=0 --sweepThreads=1,2,8")
     rows: Any = outcome.policy["sweep"]
     assert [row["run"] for row in rows] == ["threads 1", "threads 2", "threads 8"]
-    assert outcome.notes[-1].startswith("best for latency: threads 1; best for throughput: threads")
+    fastest = max(rows, key=lambda row: row["fps"])["run"]
+    assert outcome.policy["best"] == {"latency": "threads 1", "throughput": fastest}
+    assert outcome.notes[0] == "threads 1     398.406 FPS  average latency     2.500 ms"
+    assert outcome.notes[-1] == f"best for latency: threads 1; best for throughput: {fastest}"
+    assert outcome.performance is not None and outcome.performance.streams == 1
+
+
+def test_a_sweep_over_cores_and_threads(plan_of: Make, here: Path, board_model: dict[str, Any]) -> None:
+    (here / "net.hbm").write_text(json.dumps({**board_model, "desc": {"MARCH": "nash-p"}}))
+    outcome = timed(plan_of, here, "--iterations=200 --duration=0 --sweepThreads=1,2 --sweepCores=0,3", "nash-p")
+    rows: Any = outcome.policy["sweep"]
+    assert [row["run"] for row in rows] == [f"threads {t} core {c}" for c in (0, 3) for t in (1, 2)]
+    words: Any = outcome.policy["commands"]
+    assert [next(word for word in argv if "core_id" in word)[-1] for argv in words[1:]] == ["1", "1", "4", "4"]
+
+
+def test_every_run_of_a_sweep_meets_iterations_and_duration(plan_of: Make, here: Path) -> None:
+    outcome = timed(plan_of, here, "--iterations=700 --duration=1 --sweepThreads=1,8")
+    words: Any = outcome.policy["commands"]
+    assert all("--perf_time_in_seconds=1" in argv for argv in words)
+    rows: Any = outcome.policy["sweep"]
+    assert rows[0]["fps"] == pytest.approx(398.406, rel=1e-3) and outcome.performance is not None
+    assert outcome.performance.queries == 700
 
 
 def test_iterations_and_duration_are_both_met(plan_of: Make, here: Path) -> None:
@@ -100,11 +101,11 @@ def test_iterations_and_duration_are_both_met(plan_of: Make, here: Path) -> None
 
 def test_loading_time(plan_of: Make, here: Path) -> None:
     outcome = timed(plan_of, here, "--timeDeserialize")
-    assert outcome.load_times_s == (pytest.approx(0.017637),)
+    assert outcome.load_times_s == pytest.approx((0.017637,))
     assert outcome.to_dict()["policy"]["model"]["desc"]["MARCH"] == "nash-m"
 
 
-def test_files_are_sent_once_and_trips_are_few(plan_of: Make, here: Path) -> None:
+def test_files_are_sent_once_and_trips_are_few(plan_of: Make, here: Path, board_model: dict[str, Any]) -> None:
     said: list[str] = []
     plan = plan_of(f"--loadEngine={here}/net.hbm --board=local --iterations=5 --duration=0", "nash-m", "run")
     run(plan, f"{here}/net.hbm", Board("local"), say=said.append)
@@ -112,7 +113,7 @@ def test_files_are_sent_once_and_trips_are_few(plan_of: Make, here: Path) -> Non
     board = Board("local")
     run(plan, f"{here}/net.hbm", board, say=said.append)
     assert sum("sending" in line for line in said) == 1 and board.trips <= 5
-    (here / "net.hbm").write_text(json.dumps({**MODEL, "name": "other"}))
+    (here / "net.hbm").write_text(json.dumps({**board_model, "name": "other"}))
     run(plan, f"{here}/net.hbm", Board("local"), say=said.append)
     assert sum("sending" in line for line in said) == 2
 
@@ -125,6 +126,9 @@ def test_files_are_sent_once_and_trips_are_few(plan_of: Make, here: Path) -> Non
         ({"HRT_TRUNCATE": "1"}, "--dumpProfile", ToolchainFailed, "profiler.log was cut off"),
         ({"HRT_FULL": "1"}, "--dumpProfile", ToolchainFailed, "disk is full"),
         ({"HRT_OLD": "1"}, "--duration=1", ToolchainFailed, "perf_time_in_seconds"),
+        ({"HRT_FULL": "1"}, "--dumpOutput", ToolchainFailed, "disk is full"),
+        ({"HRT_QUIET": "1"}, "--dumpOutput", ToolchainFailed, "infer ended with status 0 before its last frame"),
+        ({"HRT_MARCH": "nash-e"}, "--dumpOutput", InputError, "incompatible with the bpu"),
     ],
 )
 def test_failures_leave_nothing(
@@ -195,10 +199,11 @@ def test_a_lock_of_a_dead_run_is_taken_over(plan_of: Make, here: Path) -> None:
 
 
 def test_places_and_words() -> None:
-    for place in ("ssh://", "host", "ssh://-oProxyCommand=x", "ssh://a b", "docker:x"):
+    for place in ("ssh://", "ssh://a:99999", "host", "ssh://-oProxyCommand=x", "ssh://a b", "docker:x"):
         with pytest.raises(OptionError):
             Board(place)
     assert Board("ssh://root@10.0.0.2:2222")._ssh[-4:] == ["-p", "2222", "--", "root@10.0.0.2"]
+    assert Board("ssh://root@[::1]:22")._ssh[-4:] == ["-p", "22", "--", "root@::1"]
     assert step_line(1, ("a", "b c", "$(x)")) == "step 1 a 'b c' '$(x)'"
     with pytest.raises(ValueError, match="unsafe"):
         give_line("$(x)")
@@ -209,3 +214,95 @@ def test_names_on_the_board(tmp_path: Path) -> None:
     assert staged(str(tmp_path / "a;b.PNG")).name.endswith(".PNG")
     (tmp_path / "artifact").write_bytes(b"1")
     assert staged(str(tmp_path / "artifact"), ".hbm").name.endswith(".hbm")
+
+
+def test_a_runtime_folder_is_brought_once(plan_of: Make, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the vendor ships it: the program in bin, its libraries in lib; the program needs them."""
+    folder = here / "aarch64"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "lib").mkdir()
+    (folder / "lib" / "libdnn.so.1").write_text("library")
+    (folder / "lib" / "libdnn.so").symlink_to("libdnn.so.1")
+    text = (here / "bin" / "hrt_model_exec").read_text().partition("\n")[2]
+    (folder / "bin" / "hrt_model_exec").write_text(
+        f'#!/bin/sh\n[ "$(cat "$LD_LIBRARY_PATH/libdnn.so")" = library ] || exit 127\n{text}'
+    )
+    (here / "bin" / "hrt_model_exec").unlink()
+    monkeypatch.setenv("PTQBRIDGE_HRT_MODEL_EXEC", str(folder))
+    outcome = timed(plan_of, here, "--iterations=5 --duration=0")
+    assert str(outcome.policy["tool"]).endswith(".d/bin/hrt_model_exec")
+    said: list[str] = []
+    plan = plan_of(f"--loadEngine={here}/net.hbm --board=local --iterations=5 --duration=0", "nash-m", "run")
+    board = Board("local")
+    run(plan, f"{here}/net.hbm", board, say=said.append)
+    assert board.trips == 2 and not any("sending" in line for line in said)
+    (folder / "bin" / "hrt_model_exec").unlink()
+    with pytest.raises(OptionError, match=r"aarch64: expected hrt_model_exec in this folder"):
+        timed(plan_of, here, "--iterations=5 --duration=0")
+
+
+def test_names_that_a_shell_would_mistake(plan_of: Make, here: Path) -> None:
+    odd = here / "a b'c\"d,é;$(touch pwned).hbm"
+    (here / "net.hbm").rename(odd)
+    (here / "x.bin").rename(here / "x y,'.bin")
+    request = plan_of(f"--loadEngine={here}/net.hbm --board=local --iterations=5 --duration=0", "nash-m", "run")
+    plan = replace(request, run=replace(request.run, inputs={"x": str(here / "x y,'.bin")}))
+    outcome = run(plan, str(odd), Board("local"), say=lambda text: None)
+    assert outcome.performance is not None and not list(here.rglob("pwned")) and clean(here)
+
+
+def test_what_the_user_gives_goes_in_the_models_order(plan_of: Make, here: Path, board_model: dict[str, Any]) -> None:
+    """Two inputs, given the other way round and one of them not at all."""
+    board_model["inputs"] = [{"name": name, "shape": [1, 4], "type": "F32"} for name in ("x", "y")]
+    (here / "net.hbm").write_text(json.dumps(board_model))
+    values = np.arange(4, dtype=np.float32)[None]
+    np.save(here / "x.npy", values)
+    np.save(here / "y.npy", -values)
+    words = f"--dumpOutput --iterations=5 --duration=0 --loadInputs=y:{here}/y.npy"
+    both = timed(plan_of, here, f"{words},x:{here}/x.npy")
+    assert list(both.inputs) == ["x", "y"] and np.array_equal(both.inputs["x"], values)
+    assert both.outputs["out"].tolist() == [[0.0, 0.0, 0.0]]
+    one = timed(plan_of, here, words)
+    assert set(np.sign(one.inputs["x"]).ravel()) == {-1.0, 1.0}
+    with pytest.raises(InputError, match=r"--loadInputs: the model has no input 'z'; its inputs are x, y"):
+        timed(plan_of, here, f"--loadInputs=z:{here}/x.npy")
+
+
+def test_a_board_that_has_lost_us(plan_of: Make, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a word from us, and without an end of the connection, it gives up by itself."""
+    monkeypatch.setattr("ptqbridge.backends.horizon.boardscript.PATIENCE_S", 1)
+    monkeypatch.setenv("HRT_SPEED", "1")
+    with pytest.raises(ToolchainFailed, match="the connection broke, or the board died"):
+        timed(plan_of, here, "--iterations=2000 --duration=0")
+    assert clean(here) and list((here / "board").iterdir()) == []
+
+
+def test_the_disk_is_full_while_files_are_sent(plan_of: Make, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tar = here / "bin" / "tar"
+    tar.write_text(
+        "#!/bin/sh\ncat > /dev/null\necho 'tar: net.hbm: Cannot write: No space left on device' >&2\nexit 2\n"
+    )
+    tar.chmod(0o755)
+    with pytest.raises(ToolchainFailed, match=r"net\.hbm could not be sent: the disk is full"):
+        timed(plan_of, here, "")
+    assert clean(here) and list((here / "board").iterdir()) == []
+    df = here / "bin" / "df"
+    df.write_text("#!/bin/sh\necho x; echo '/dev/x 1 1 0 100% /'\n")
+    df.chmod(0o755)
+    with pytest.raises(ToolchainFailed, match=r"the disk is full: .*net\.hbm needs"):
+        timed(plan_of, here, "")
+
+
+def test_files_that_arrive_damaged(plan_of: Make, here: Path) -> None:
+    sums = here / "bin" / "sha256sum"
+    sums.write_text("#!/bin/sh\nexit 1\n")
+    sums.chmod(0o755)
+    with pytest.raises(ToolchainFailed, match="arrived damaged"):
+        timed(plan_of, here, "")
+    assert clean(here) and list((here / "board").iterdir()) == []
+
+
+def test_a_lock_that_cannot_be_taken(plan_of: Make, here: Path) -> None:
+    (here / "lock").mkdir()
+    with pytest.raises(ToolchainFailed, match="lock cannot be taken"):
+        timed(plan_of, here, "")

@@ -131,7 +131,9 @@ class Board:
             done.set()
             _let_go(process)
         if read.locked:
-            raise ToolchainFailed(f"{self.name}: its lock {read.locked} cannot be taken: is another user's left there?")
+            raise ToolchainFailed(
+                f"{self.name}: its lock cannot be taken ({read.locked}): is another user's left there?"
+            )
         if read.busy:
             text = f"{self.name}: another run is using the board (process {read.busy})"
             raise ToolchainMissing(text, hint="one run at a time: its figures would be wrong otherwise")

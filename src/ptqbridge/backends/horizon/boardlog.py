@@ -136,6 +136,11 @@ class BoardTensor:
     zero_point: tuple[int, ...] = ()
     axis: int | None = None
 
+    def text(self) -> str:
+        """``images: NV12 1x3x640x640 NCHW, from PYRAMID``."""
+        more = [f"{len(self.scale)} scale(s)"] * bool(self.scale) + [f"from {self.source}"] * bool(self.source)
+        return ", ".join([f"{self.name}: {self.dtype} {'x'.join(map(str, self.shape))} {self.layout}".rstrip(), *more])
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -152,6 +157,19 @@ class ModelInfo:
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
         return asdict(self)
+
+    def summary(self) -> dict[str, Any]:
+        """For people: a line per tensor."""
+        desc = {key: value for key, value in self.desc.items() if value not in ("", "[]", [], {}, None)}
+        return {
+            "name": self.model,
+            "inputs": [tensor.text() for tensor in self.inputs],
+            "outputs": [tensor.text() for tensor in self.outputs],
+            "load ms": self.load_ms,
+            "runtime": self.runtime,
+            "builder": self.builder,
+            "record of the builder": {key: str(value) for key, value in desc.items()},
+        }
 
 
 _TENSOR = re.compile(r"(?ms)^(input|output)\[\d+\]:[ \t]*\n(.*?)(?=^\s*$|^(?:input|output)\[|^-{9}|\Z)")

@@ -137,12 +137,13 @@ def _fed(command: Command, stay: Visit, files: Sequence[Staged], plan: Plan) -> 
 def _carry_out(stay: Visit, commands: Sequence[Command]) -> list[Done]:
     session = stay.checked([command.argv for command in commands])
     return [
-        Done(command, text, _left(session, number))
+        Done(command, text, left_by(session, number))
         for number, (command, text) in enumerate(zip(commands, session.outputs, strict=True))
     ]
 
 
-def _left(session: Session, number: int) -> dict[str, bytes]:
+def left_by(session: Session, number: int) -> dict[str, bytes]:
+    """The files that a visit's command left, without its folder."""
     prefix = f"s{number}/"
     return {name[len(prefix) :]: data for name, data in session.files.items() if name.startswith(prefix)}
 
@@ -222,7 +223,7 @@ def _outcome(
         stay.artifact,
         "BPU",
         performance=_performance(main, frames, spec, policy) if main else None,
-        kept=_trace(frames),
+        kept=trace(frames),
         inputs=inputs,
         outputs=outputs_of(info, dumped.files, dequantized=stay.march.journey6) if dumped and info else {},
         layers=layers,
@@ -282,7 +283,7 @@ def _performance(perf: Perf, frames: Sequence[float], spec: RunSpec, policy: Map
     )
 
 
-def _trace(frames: Sequence[float]) -> Trace | None:
+def trace(frames: Sequence[float]) -> Trace | None:
     """Frame times of infer as a trace: one frame begins where the one before it ended."""
     if not frames:
         return None

@@ -70,7 +70,7 @@ class Visit:
             return
         for file in missing:
             self.say(f"sending {file.path} ({file.size} bytes) to {self.board.name}")
-        self.sent += missing
+        self.sent += [file for file in missing if file not in self.sent]
         self.board.send(missing, self.looked, program=self.brought.files.name if self.brought else "")
         self.looked = replace(self.looked, have=self.looked.have | {file.name for file in missing})
 
@@ -109,12 +109,12 @@ class Visit:
                 raise ToolchainFailed(f"{TOOL} infer ended with status 0 before its last frame: {_said(text)}")
         return session
 
-    def info(self) -> ModelInfo:
+    def info(self, *, any_march: bool = False) -> ModelInfo:
         """What the board tells of the model. Raises InputError when it was built for another march."""
         session = self.checked([(TOOL, "model_info", f"--model_file={self.artifact}")])
         info = parse_model_info(session.outputs[0])
         march = str(info.desc.get("MARCH", self.march.name)).strip("[]'\"").lower()
-        if march != self.march.name:
+        if march != self.march.name and not any_march:
             raise InputError(f"{self.artifact} was built for {march}, not for {self.march.name}")
         return info
 
@@ -171,6 +171,14 @@ class Visit:
         path = self.scratch / f"{number}.bin"
         array.tofile(path)
         return staged(str(path))
+
+    def drop(self, files: Sequence[Staged]) -> None:
+        """Take files away that this visit brought and nobody needs again."""
+        names = {file.name for file in files}
+        mine = [file for file in self.sent if file.name in names]
+        self.board.forget(self.looked, mine)
+        self.sent = [file for file in self.sent if file not in mine]
+        self.looked = replace(self.looked, have=self.looked.have - names)
 
     def leave(self) -> None:
         """After a failure, take away what this visit brought."""
