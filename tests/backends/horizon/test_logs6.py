@@ -108,7 +108,7 @@ HEAD = "2026-01-02 10:00:00,000 ERROR "
         ("Error: No such option: --core-num", 2, ToolchainFailed, "does not know the option --core-num"),
         (HEAD + "*** ERROR-OCCUR-DURING hbdk.convert ***, error message: bad op", 255, ToolchainFailed, "bad op"),
         ("", 255, ToolchainFailed, "said nothing about why"),
-        ("", -9, ToolchainFailed, "ended by signal 9"),
+        ("", -9, ToolchainFailed, "ended by SIGKILL"),
         (HEAD + "[Errno 28] No space left on device", 255, ToolchainFailed, "the disk is full"),
     ],
 )

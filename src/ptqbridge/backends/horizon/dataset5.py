@@ -71,7 +71,9 @@ def with_recipe(wanted: Calibration, beside: Beside) -> tuple[Calibration, str]:
     known = beside.facts.get("calibration", {}).get("recipes", {}).values()
     if given or not known or any(recipe != next(iter(known)) for recipe in known):
         return wanted, ""
-    parts = {name: tuple(value) if isinstance(value, list) else value for name, value in next(iter(known)).items()}
+    parts: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in next(iter(known)).items()
+    }
     parts.pop("dtype", None)
     recipe = Preprocess(**parts)
     return replace(wanted, preprocess=recipe), "no recipe was given: pixels are treated as when it was calibrated"

@@ -6,22 +6,12 @@ Every pattern was seen in the output of hb_mapper 1.24.3. The first that matches
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from ptqbridge.backends.horizon.known import Known, explain
 from ptqbridge.backends.horizon.logs5 import entries, parse_log
 from ptqbridge.errors import InputError, OptionError, PtqbridgeError, ToolchainFailed, ToolchainMissing
 
 _TOOL_BUG = "this is the tool's own limit; its log holds the details"
-
-
-@dataclass(frozen=True)
-class Known:
-    """``pattern`` in the tool's message; ``says`` may use its groups; ``kind`` decides the exit status."""
-
-    pattern: str
-    kind: type[PtqbridgeError]
-    says: str
-    hint: str = ""
 
 
 CATALOGUE = (
@@ -114,7 +104,25 @@ CATALOGUE = (
         "the model {0}{1}{2} does not exist",
     ),
     Known(r"Onnx file invalid: '([^']*)'", InputError, "the model {0} must be an .onnx file"),
+    Known(
+        r"^(\d+)\n\(while runtime\.runtime_model_generation",
+        InputError,
+        "an input or output of the model has an element type that the board's runtime lacks (its number {0})",
+        "bool is one: cast it to float32 or int32 inside the model",
+    ),
+    Known(
+        r"^'([^'\n]+)'\n\(while horizon_nn",
+        OptionError,
+        "the model has no node {0}",
+        "output_nodes and the like take the names of nodes, not of tensors",
+    ),
     # calibration data
+    Known(
+        r"Cannot cast ufunc '\w+' output from dtype\('\w+'\) to dtype\('(\w+)'\)",
+        InputError,
+        "calibration data in {0} cannot be brought to the input type of the board",
+        "cal_data_type float32 with values of 0 to 255 always can",
+    ),
     Known(
         r"cannot reshape array of size (\d+) into shape \(([\d, ]+)\)",
         InputError,
@@ -145,6 +153,71 @@ CATALOGUE = (
     Known(r"\[Errno (?:2|20|21)\] ([^:\n]*): '([^']*)'", InputError, "{1}: {0}"),
     # configuration
     Known(
+        r"The optimization parameter: (\S+) is not supported by BPU March: ?([\w-]+)",
+        OptionError,
+        "calibration_parameters.optimization: there is no '{0}' on {1}",
+        "set_all_nodes_int16, set_model_output_int8, set_Softmax_input_int16, asymmetric and bias_correction are some",
+    ),
+    Known(
+        r"^expected string or bytes-like object",
+        OptionError,
+        "a word of the YAML is no text where one is expected",
+        "write 'ON' of node_info in quotes: YAML reads the bare word as true",
+    ),
+    Known(
+        r"Currently only support is (\[.*?\])",
+        OptionError,
+        "node_info: a word is none of {0}",
+        "types and devices are case-sensitive; float32 is said as 'ON': 'CPU'",
+    ),
+    Known(
+        r"The format you gave is ([\s\S]+?), ?currently we only support",
+        OptionError,
+        "node_info cannot be read: {0}",
+        "a mapping always can: node: {'ON': 'CPU', 'InputType': 'int16', 'OutputType': 'int16'}",
+    ),
+    Known(
+        r"Unsupported datatype settings for march (\S+?): (\w+)",
+        OptionError,
+        "{0} has no {1}",
+        "int8 is its only type; --layerDeviceTypes=NODE:CPU computes in float32",
+    ),
+    Known(
+        r"(\w+) not support execute one model on (\d+) core",
+        OptionError,
+        "the compiler for {0} cannot spread one model over {1} cores",
+        "leave core_num out; the board runs several inferences side by side",
+    ),
+    Known(
+        r"^'(featuremap)'$",
+        OptionError,
+        "preprocess_on reads pictures, and the input is a {0}",
+        "name raw samples in cal_data_dir, or set input_type_rt to a kind of picture",
+    ),
+    Known(
+        r"The size of (mean|scale) does not match input channel",
+        OptionError,
+        "{0}_value needs one number, or one per channel of the input",
+    ),
+    Known(
+        r"^Argument '([^']*)' failed to parse",
+        OptionError,
+        "its compiler does not know the argument '{0}'",
+        "ability_entry is passed to it as it is",
+    ),
+    Known(r"Custom_op_dir '([^']*)' does not exist", InputError, "custom_op_dir {0} does not exist"),
+    Known(
+        r"^(?:expected str, bytes or os\.PathLike object, not NoneType|onnx or caffe model is required)",
+        OptionError,
+        "it was given neither a model nor a configuration",
+        "--model FILE, or --config FILE with onnx_model in it",
+    ),
+    Known(
+        r"please consider turn off fast-perf or cancel the incoming config file",
+        OptionError,
+        "--fast-perf and --config do not go together",
+    ),
+    Known(
         r"Wrong key '([^']*)' in",
         OptionError,
         "there is no YAML key '{0}'",
@@ -160,7 +233,10 @@ CATALOGUE = (
     Known(
         r"^(?:Error: )?(Invalid (?!value)\w[^\n]{5,}|Wrong num of [^\n]+|Input_(?:layout|type)\w* [^\n]+|"
         r"Input name does not exist[^\n]+|Your input [^\n]+|Input shape parse failed[^\n]+|"
-        r"Model has more than one input[^\n]+|model_type [^\n]+|wrong model type [^\n]+|Key '[\s\S]+)",
+        r"Model has more than one input[^\n]+|model_type [^\n]+|wrong model type [^\n]+|model type is [^\n]+|"
+        r"Wrong core num [^\n]+|Wrong input_source [^\n]+|Parameter \w+ [^\n]+|Norm type given [^\n]+|"
+        r"\w+ value not given[^\n]+|Input_batch [^\n]+|Input \d+ has input_type_rt [^\n]+|Custom_op_\w+ [^\n]+|"
+        r"Key '[\s\S]+)",
         OptionError,
         "the configuration is refused: {0}",
     ),
@@ -206,29 +282,18 @@ CATALOGUE = (
         "it may have been killed: memory may have run out",
     ),
     Known(r"MemoryError|bad_alloc|Cannot allocate memory", ToolchainFailed, "memory ran out"),
+    Known(
+        r"^([A-Z]\w*(?:Error|Exception): [^\n]+)",
+        ToolchainFailed,
+        "it broke off: {0}",
+        "a fault of the tool or of its installation; its log shows where",
+    ),
 )
 
 
 def explain_failure(text: str, status: int, *, tool: str = "hb_mapper") -> PtqbridgeError:
     """The error for a failed run: from its log and its exit status (negative after a signal)."""
-    if status < 0:
-        import signal
-
-        try:
-            name = signal.Signals(-status).name
-        except ValueError:
-            name = f"signal {-status}"
-        hint = "memory may have run out" if name == "SIGKILL" else ""
-        return ToolchainFailed(f"{tool} was ended by {name}", hint=hint)
-    causes = list(_causes(text))
-    for cause in causes:
-        for known in CATALOGUE:
-            found = re.search(known.pattern, cause, re.MULTILINE | re.IGNORECASE)
-            if found:
-                said = known.says.format(*(group or "" for group in found.groups()))
-                return known.kind(" ".join(f"{tool}: {said}".split()), hint=known.hint)
-    said = " ".join(causes[0].split())[:300] if causes else "it said nothing about why"
-    return ToolchainFailed(f"{tool} failed with exit status {status}: {said}", hint=_TOOL_BUG if causes else "")
+    return explain(CATALOGUE, _causes(text), status, tool=tool, unknown=_TOOL_BUG)
 
 
 def _causes(text: str) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from ptqbridge.backends.horizon.errors5 import Known
+from ptqbridge.backends.horizon.known import Known, explain
 from ptqbridge.backends.horizon.logs6 import parse_log
 from ptqbridge.errors import InputError, OptionError, PtqbridgeError, ToolchainFailed
 
@@ -45,19 +45,9 @@ CATALOGUE = (
 
 def explain_failure(text: str, status: int, *, tool: str = "hb_compile") -> PtqbridgeError:
     """The error for a failed run: from its log and its exit status (negative after a signal)."""
-    if status < 0:
-        hint = "memory may have run out" if status == -9 else ""
-        return ToolchainFailed(f"{tool} was ended by signal {-status}", hint=hint)
     record = parse_log(text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     causes = [f"{record.failure[1]} (while {record.failure[0]})"] if record.failure else []
     causes += [error for error in reversed(record.errors) if "ERROR-OCCUR" not in error]
     causes += [line for line in reversed(lines) if re.match(r"(?:Error|[\w.]*Error)\b", line)] + lines[-1:]
-    for cause in causes:
-        for known in CATALOGUE:
-            found = re.search(known.pattern, cause)
-            if found:
-                said = known.says.format(*(group or "" for group in found.groups()))
-                return known.kind(f"{tool}: {said}", hint=known.hint)
-    said = " ".join(causes[0].split())[:300] if causes else "it said nothing about why"
-    return ToolchainFailed(f"{tool} failed with exit status {status}: {said}")
+    return explain(CATALOGUE, causes, status, tool=tool)

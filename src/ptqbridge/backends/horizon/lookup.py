@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ptqbridge.errors import InputError
 from ptqbridge.spec import ModelFile, TensorSpec
+
+if TYPE_CHECKING:
+    from ptqbridge.model.load import Model
 
 OLDEST_OPSET, NEWEST_OPSET = 7, 11
 """The ONNX opsets that hb_mapper 1.24 accepts."""
@@ -39,16 +45,37 @@ def look_up(model: ModelFile) -> tuple[Network | None, str]:
         return None, ""
     if not Path(model.path).is_file():
         return None, f"{model.path or '--onnx'} was not found: input names, shapes and node names were not checked"
-    from ptqbridge.model.load import load_model  # brings onnx, which explain does not otherwise need
-
     try:
-        loaded = load_model(model.path)
+        return network_of(loaded(model.path)), ""
     except InputError as error:
         return None, f"{error.message}: input names, shapes and node names were not checked"
-    graph = loaded.structure.graph
+
+
+def network_of(model: Model) -> Network:
+    """The facts of a model that is there."""
+    graph = model.structure.graph
     names = frozenset(node.name for node in graph.node if node.name)
     qdq = {"QuantizeLinear", "DequantizeLinear"} <= {node.op_type for node in graph.node}
-    return Network(loaded.inputs, names, loaded.opset, loaded.structure.ir_version, qdq), ""
+    return Network(model.inputs, names, model.opset, model.structure.ir_version, qdq)
+
+
+def loaded(path: str) -> Model:
+    """The model file, parsed once as long as it stays as it is, since planning and checking both look into it.
+
+    Raises InputError.
+    """
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return _load(path, -1, -1)
+    return _load(path, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _load(path: str, size: int, time: int) -> Model:
+    from ptqbridge.model.load import load_model  # brings onnx, which explain does not otherwise need
+
+    return load_model(path)
 
 
 def _matching(pattern: str, nodes: frozenset[str]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ptqbridge.backends.horizon.calibdata5 import look as look_at_values
 from ptqbridge.backends.horizon.limits5 import Found, model_findings
+from ptqbridge.backends.horizon.lookup import Network, loaded, network_of
 from ptqbridge.backends.horizon.marches import MARCHES
 from ptqbridge.backends.horizon.schema import dims, entries
 from ptqbridge.backends.horizon.validate import validate
@@ -21,7 +22,7 @@ from ptqbridge.backends.horizon.view import View
 from ptqbridge.data.asked import asked_samples
 from ptqbridge.data.samples import Samples
 from ptqbridge.errors import InputError, OptionError, PtqbridgeError
-from ptqbridge.model.load import Model, load_model
+from ptqbridge.model.load import Model
 from ptqbridge.plan import Plan
 
 CONFIG = "hb_mapper.yaml"
@@ -59,7 +60,8 @@ def preflight(plan: Plan, *, values: bool = False) -> Preflight:
     """
     if plan.build.model.format != "onnx":
         raise OptionError(f"--{plan.build.model.format}: this version builds ONNX models for {plan.target.name}")
-    model = load_model(plan.build.model.path)
+    model = loaded(plan.build.model.path)
+    network = network_of(model)
     config = configuration(plan)
     findings: list[Found] = []
     samples = _samples(plan, model, config, findings)
@@ -69,7 +71,7 @@ def preflight(plan: Plan, *, values: bool = False) -> Preflight:
     found = model_findings(model, MARCHES[plan.target.name], shapes, listed=bool(config))
     # What an option could not convert is said once, with the reason.
     findings += [item for item in found if not (refused and _asked_to_convert(plan, item))]
-    findings += _yaml_findings(plan, config)
+    findings += _yaml_findings(plan, config, network)
     findings += _given_data(config, model, values=values)
     unique = {item.text: item for item in findings}
     return Preflight(model, tuple(unique.values()), notes, samples, converted)
@@ -147,11 +149,11 @@ def _converted(
     return made, tuple(f"a copy of the model was converted: {note}" for note in notes), made is not model
 
 
-def _yaml_findings(plan: Plan, config: Mapping[str, Any]) -> Iterator[Found]:
+def _yaml_findings(plan: Plan, config: Mapping[str, Any], network: Network) -> Iterator[Found]:
     """The YAML against the table of all keys. Folders that the build itself fills are not there yet."""
     if not config:
         return
-    report = validate(config, os.curdir, target=plan.target.name)
+    report = validate(config, os.curdir, target=plan.target.name, network=network)
     for fault in report.findings:
         ours = fault.rule == "calibration folders" and str(fault.value).startswith("./")
         # The model's own limits are looked at closer elsewhere.
