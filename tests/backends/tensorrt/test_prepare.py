@@ -153,3 +153,21 @@ def test_noise_is_the_last_resort(mynet: Path, tmp_path: Path, plan_of: PlanOf) 
     assert "noise" in plan.performance_only
     _, done = edited(plan, tmp_path)
     assert done.facts["qdq"]["ranges"] == "noise"
+
+
+def test_pruned_and_calibrated_at_once(mynet: Path, tmp_path: Path, plan_of: PlanOf) -> None:
+    """Both files are there: the pruned model that is built, and the ranges of that very model."""
+    data = (f"--calibData={mynet}/calib", "--calibAlgo=max", "--calibSamples=4", "--int8")
+    plan = plan_of("8.6.1", f"--onnx={mynet}/mynet.onnx", "--sparsity=force", *data)
+    prepare(plan, str(tmp_path), say=lambda text: None, progress=None)
+    cache = (tmp_path / "calibration.cache").read_text()
+    plain = plan_of("8.6.1", f"--onnx={tmp_path}/model.edited.onnx", *data)
+    (tmp_path / "again").mkdir()
+    prepare(plain, str(tmp_path / "again"), say=lambda text: None, progress=None)
+    assert cache.startswith("TRT-8601-") and cache == (tmp_path / "again" / "calibration.cache").read_text()
+
+
+def test_int8_ends_get_the_ranges_of_our_calibration(mynet: Path, plan_of: PlanOf) -> None:
+    words = (f"--onnx={mynet}/mynet.onnx", "--int8", "--inputIOFormats=int8:chw", f"--calibData={mynet}/calib")
+    calls = plan_of("8.6.1", *words).settings["calls"]
+    assert 'set_io_ranges(network, "calibration.cache", [0], [])' in calls

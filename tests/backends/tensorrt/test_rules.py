@@ -65,7 +65,7 @@ VERDICTS = [
     ("--stronglyTyped", REFUSED, EXACT, IMPLIED),
     ("--noTF32", EXACT, EXACT, EXACT),
     ("--int8 --calib=c.cache", EXACT, EXACT, APPROXIMATE),
-    ("--int8 --optShapesCalib=in:1x3", EXACT, EXACT, APPROXIMATE),
+    ("--int8 --calib=c.cache --optShapesCalib=in:1x3", EXACT, EXACT, APPROXIMATE),
     ("--int8 --calibData=calib", EXACT, EXACT, EXACT),
     ("--precisionConstraints=obey --layerPrecisions=conv1:fp16", EXACT, EXACT, APPROXIMATE),
     ("--precisionConstraints=obey --layerPrecisions=conv1:int32", EXACT, EXACT, REFUSED),

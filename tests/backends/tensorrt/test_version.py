@@ -55,3 +55,19 @@ def test_installed(installed: str, planned: str, says: str, monkeypatch: pytest.
     assert found.version == planned
     assert installed in found.origin
     assert (says in found.note) if says else found.note == ""
+
+
+@pytest.mark.parametrize(
+    ("installed", "since", "has"),
+    [
+        ("8.6.1", "8.6", True),
+        ("10.14.1", "10.14", True),
+        ("10.13.3", "10.14", False),
+        ("10.0.1", "10.0", True),
+        ("10", "10.16", True),
+        ("8.6", "8.6.1", True),
+        ("8.6.0", "8.6.1", False),
+    ],
+)
+def test_a_feature_is_in_every_later_release(installed: str, since: str, has: bool) -> None:
+    assert (version.key(installed) >= version.first(since)) is has

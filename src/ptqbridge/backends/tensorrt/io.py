@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from ptqbridge.backends.tensorrt.context import Context
 from ptqbridge.backends.tensorrt.rules.book import quoted
+from ptqbridge.backends.tensorrt.rules.bridge import OWN_CACHE
 from ptqbridge.backends.tensorrt.rules.network import ADD_PROFILE, DTYPES, format_mask, profile_calls
 from ptqbridge.errors import OptionError
 from ptqbridge.spec import IOFormat, ShapeRange, TensorSpec
@@ -26,7 +27,7 @@ def io_calls(context: Context, inputs: Sequence[TensorSpec], outputs: Sequence[T
     for index, spec in enumerate(inputs):
         tensor = f"network.get_input({index})"
         calls += _formats(tensor, _entry(build.input_formats, index, len(inputs), "inputIOFormats"), spec, context)
-        shape = list(_shape(spec, build.shapes.get(spec.name), tensor))
+        shape = list(_shape("profile", spec, build.shapes.get(spec.name), tensor))
         calls += shape
         ranged = ranged or bool(shape)
     if ranged:
@@ -38,10 +39,12 @@ def io_calls(context: Context, inputs: Sequence[TensorSpec], outputs: Sequence[T
 
 
 def io_range_calls(context: Context, inputs: int, outputs: int) -> tuple[str, ...]:
-    """Ranges of INT8 inputs and outputs from the cache of ``--calib``, which TensorRT 8.6 and 10 want set there."""
+    """Ranges of INT8 inputs and outputs from a cache, ours or that of ``--calib``: 8.6 and 10 want them set there."""
     build = context.request.build
-    cache = build.calibration.cache
-    if context.strong or context.has_qdq or not cache or not context.gave("int8", "best"):
+    cache = build.calibration.cache if context.gave("int8", "best") else ""
+    if context.calibrates and not context.native:
+        cache = OWN_CACHE
+    if context.strong or context.has_qdq or not cache:
         return ()
     chosen = [
         [index for index in range(count) if _is_int8(formats, index)]
@@ -73,14 +76,27 @@ def _formats(tensor: str, entry: IOFormat | None, spec: TensorSpec | None, conte
         yield f"{tensor}.allowed_formats = {LINEAR}"
 
 
-def _shape(spec: TensorSpec, asked: ShapeRange | None, tensor: str) -> Iterator[str]:
-    """What the profile says of one input. Small integer inputs may be shapes, which only the parsed network tells."""
+def later_profile_calls(context: Context, inputs: Sequence[TensorSpec]) -> Iterator[str]:
+    """Each ``--profile=N`` after the first: the shapes given, and 1 for dynamic dimensions that none names."""
+    for index, shapes in context.request.profiles.items():
+        profile = f"profile{index}"
+        calls = [
+            text
+            for place, spec in enumerate(inputs)
+            for text in _shape(profile, spec, shapes.get(spec.name), f"network.get_input({place})")
+        ]
+        if calls:
+            yield from (*calls, f"require_valid({profile})", f"config.add_optimization_profile({profile})")
+
+
+def _shape(profile: str, spec: TensorSpec, asked: ShapeRange | None, tensor: str) -> Iterator[str]:
+    """What a profile says of one input. Small integer inputs may be shapes, which only the parsed network tells."""
     if spec.is_dynamic:
-        yield profile_calls(spec.name, asked or ones(spec))[0]
+        yield profile_calls(spec.name, asked or ones(spec), profile)[0]
     elif spec.dtype in ("int32", "int64") and len(spec.shape) < 2:
         length = int(spec.shape[0]) if spec.shape else 1
         shape = asked or ShapeRange(*[(1,) * length] * 3)
-        yield f"set_input_range(profile, {tensor}, {tuple(shape.min)}, {tuple(shape.opt)}, {tuple(shape.max)})"
+        yield f"set_input_range({profile}, {tensor}, {tuple(shape.min)}, {tuple(shape.opt)}, {tuple(shape.max)})"
 
 
 def ones(spec: TensorSpec) -> ShapeRange:

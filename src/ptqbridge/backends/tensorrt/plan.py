@@ -10,18 +10,22 @@ from pathlib import Path
 from ptqbridge.backends.tensorrt import calls as sequence
 from ptqbridge.backends.tensorrt import version as versions
 from ptqbridge.backends.tensorrt.context import DEFAULT_ALGORITHM, Context
-from ptqbridge.backends.tensorrt.io import io_calls, io_range_calls, ones
+from ptqbridge.backends.tensorrt.io import io_calls, io_range_calls, later_profile_calls, ones
 from ptqbridge.backends.tensorrt.rules import RULES
 from ptqbridge.backends.tensorrt.rules.book import quoted
 from ptqbridge.backends.tensorrt.rules.bridge import OWN_CACHE
+from ptqbridge.backends.tensorrt.wildcards import by_name, resolve, resolve_calls
 from ptqbridge.errors import InputError, OptionError
 from ptqbridge.plan import COMMON, Filled, Plan, Request, Step, Target, map_options
 from ptqbridge.rulebook import Outcome, Verdict
 from ptqbridge.spec import BuildSpec, RunSpec, TensorSpec
 
 _ON_IO = re.compile(
-    r"network\.get_(in|out)put\(|profile\.set_shape|require_valid\(profile\)|config\.add_optimization_profile\(profile\)"
+    r"network\.get_(in|out)put\(|profile\d*\.set_shape|require_valid\(profile\d*\)"
+    r"|config\.add_optimization_profile\(profile\d*\)"
 )
+WILDCARDS_SINCE = "9.1"
+"""The first trtexec that reads a ``*`` in the names of shape options."""
 EDITED = "model.edited.onnx"
 """The ONNX after edits, inside the output folder."""
 
@@ -49,7 +53,10 @@ def plan(request: Request, version: str = "") -> Plan:
     """
     version = version or asked_version(request)
     found = versions.Found(version, "asked for") if version else versions.detect()
-    seen = look(request)
+    stars = versions.key(found.version) >= versions.first(WILDCARDS_SINCE)
+    seen = look(request, stars=stars)
+    if stars and seen.inputs:
+        request = resolve(request, [spec.name for spec in seen.inputs])
     context = Context(request, found.version, seen.has_qdq)
     rows, settings = map_options(request, RULES, context)
     emitted = list(outcomes(request, context))
@@ -60,9 +67,11 @@ def plan(request: Request, version: str = "") -> Plan:
         io = (
             *io_calls(context, seen.inputs, seen.outputs),
             *io_range_calls(context, len(seen.inputs), len(seen.outputs)),
+            *later_profile_calls(context, seen.inputs),
         )
         defaults = [text for text in sequence.always(context) if not _ON_IO.match(text)]
         asked = [*io, *(text for text in asked if not _ON_IO.match(text))]
+        asked = resolve_calls(asked, [spec.name for spec in seen.inputs])
     else:
         defaults = list(sequence.always(context))
     artifact = default_artifact(request)
@@ -135,6 +144,11 @@ def script_files(request: Request, calls: tuple[str, ...], version: str) -> dict
     return {asked[-1]: script(calls, version=__version__, tensorrt=version, command=command, needs=needs)}
 
 
+def uses_own_cache(plan: Plan) -> bool:
+    """Whether a call reads the cache of our own calibration, so that it has to be there."""
+    return any("cached_ranges(" in text and quoted(OWN_CACHE) in text for text in plan.settings["calls"])
+
+
 def default_artifact(request: Request) -> str:
     """Where ``build`` puts the engine when ``--saveEngine`` does not say; "" where an engine need not be kept."""
     build = request.build
@@ -148,8 +162,8 @@ def _artifact_fill(artifact: str) -> Iterable[Filled]:
         yield Filled("--saveEngine", artifact, "named after the model")
 
 
-def look(request: Request) -> Seen:
-    """Whether the model is there and holds Q/DQ nodes."""
+def look(request: Request, *, stars: bool = False) -> Seen:
+    """Whether the model is there and holds Q/DQ nodes. ``stars``: input names may be patterns."""
     path = request.build.model.path
     if request.run.artifact:
         missing = not Path(request.run.artifact).is_file()
@@ -167,12 +181,13 @@ def look(request: Request) -> Seen:
         return Seen(notes=(f"{path} could not be looked into: {error.message}",))
     has_qdq = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in all_nodes(model.structure))
     known = {spec.name for spec in model.inputs}
-    strangers = [name for name in request.build.shapes if name not in known]
+    given = by_name(request.build.shapes, known) if stars else request.build.shapes
+    strangers = [name for name in given if name not in known]
     wrong = tuple(f"{name!r} is no input of {path} ({', '.join(sorted(known))})" for name in strangers)
     shaped = any(spec.is_dynamic or (spec.dtype in ("int32", "int64") and len(spec.shape) < 2) for spec in model.inputs)
     if request.build.shapes and not shaped:
         wrong += (f"no input of {path} is dynamic: TensorRT takes no explicit shapes then",)
-    unshaped = tuple(spec for spec in model.inputs if spec.is_dynamic and spec.name not in request.build.shapes)
+    unshaped = tuple(spec for spec in model.inputs if spec.is_dynamic and spec.name not in given)
     notes = tuple(f"{text}: the build would fail" for text in wrong)
     return Seen(has_qdq, notes, tuple(model.inputs), tuple(model.outputs), unshaped, wrong)
 
@@ -266,6 +281,9 @@ def steps(context: Context, calls: tuple[str, ...], edits: tuple[str, ...]) -> t
 
 def _preparation(context: Context, edits: tuple[str, ...]) -> Iterable[Step]:
     calibration = context.request.build.calibration
+    editing = [Step(f"edit the ONNX: {'; '.join(edits)}", writes=(EDITED,))] if edits else []
+    if not context.strong:
+        yield from editing  # pruned weights, whose activations are then calibrated
     if context.native:
         yield Step(f"during the build: calibrate with {calibration.data}, by TensorRT on the GPU", writes=(OWN_CACHE,))
     elif context.calibrates:
@@ -274,8 +292,8 @@ def _preparation(context: Context, edits: tuple[str, ...]) -> Iterable[Step]:
         yield Step(f"calibrate with {calibration.data} ({algorithm}), on the CPU", writes=writes)
     if context.made_up and context.strong:
         yield Step("calibrate with one batch of seeded noise, on the CPU")
-    if edits:
-        yield Step(f"edit the ONNX: {'; '.join(edits)}", writes=(EDITED,))
+    if context.strong:
+        yield from editing
 
 
 def _gaps(context: Context) -> Iterable[str]:

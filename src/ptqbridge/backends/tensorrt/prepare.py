@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from ptqbridge.backends.tensorrt.context import DEFAULT_ALGORITHM
-from ptqbridge.backends.tensorrt.plan import EDITED
+from ptqbridge.backends.tensorrt.plan import EDITED, uses_own_cache
 from ptqbridge.backends.tensorrt.rules.bridge import OWN_CACHE
 from ptqbridge.backends.tensorrt.rules.network import PRUNED
 from ptqbridge.backends.tensorrt.rules.precision import QDQ, QDQ_CACHE, QDQ_NOISE
@@ -75,15 +75,16 @@ class Prepared:
 
 
 def prepare(plan: Plan, folder: str, *, say: Say, progress: Progress | None) -> Prepared:
-    """Write the edited model, or the cache of our own calibration, into ``folder``.
+    """Write the edited model, the cache of our own calibration, or both, into ``folder``.
 
     Raises InputError for a model, data or cache that do not fit.
     """
     work = _Work(plan, load_model(plan.build.model.path), say, progress)
+    proto = work.model.proto
     if plan.settings["edits"]:
-        work.edit(os.path.join(folder, EDITED))
-    else:
-        work.cache(os.path.join(folder, OWN_CACHE))
+        proto = work.edit(os.path.join(folder, EDITED))
+    if uses_own_cache(plan):
+        work.cache(os.path.join(folder, OWN_CACHE), proto)
     return work.done
 
 
@@ -99,16 +100,16 @@ class _Work:
         self.plan, self.model, self.say, self.progress = plan, model, say, progress
         self.done = Prepared()
 
-    def cache(self, path: str) -> None:
-        """Ranges of every float tensor, as a TensorRT cache for the planned version."""
-        ranges = self._calibrate(self.model.proto, float_tensors(self.model.proto), self._samples())
+    def cache(self, path: str, proto: onnx.ModelProto) -> None:
+        """Ranges of every float tensor of the model that is built, as a TensorRT cache for the planned version."""
+        ranges = self._calibrate(proto, float_tensors(proto), self._samples())
         version = ".".join((self.plan.settings["version"] + ".0.0").split(".")[:3])
         written = write_ranges(ranges, path, Form.TRT_CACHE, version=version, calibrator="entropy2")
         self.done.notes += written.notes
         self.say(f"calibration cache: {path}")
 
-    def edit(self, path: str) -> None:
-        """The edits in a fixed order: weights, Q/DQ, then types."""
+    def edit(self, path: str) -> onnx.ModelProto:
+        """The edits in a fixed order: weights, Q/DQ, then types. Returns what is written."""
         edits = set(self.plan.settings["edits"])
         proto = onnx.ModelProto()
         proto.CopyFrom(self.model.proto)
@@ -122,6 +123,7 @@ class _Work:
         save_model(proto, path)
         self.say(f"edited model: {path}")
         self._compare(proto)
+        return proto
 
     def _compare(self, edited: onnx.ModelProto) -> None:
         """The lowest cosine of each output to the float model's, by ONNX Runtime over a few samples."""

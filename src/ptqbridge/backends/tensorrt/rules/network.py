@@ -42,10 +42,10 @@ def caffe_and_uff(value: object, context: Context) -> Outcome:
     return refused(f"{context.name} {has}, and {NOT_ONNX}: convert the model and pass it with --onnx")
 
 
-def profile_calls(name: str, shape: ShapeRange) -> tuple[str, ...]:
-    """One input's range in optimization profile 0."""
+def profile_calls(name: str, shape: ShapeRange, profile: str = "profile") -> tuple[str, ...]:
+    """One input's range in an optimization profile, which is then complete."""
     dims = ", ".join(_tuple(part) for part in (shape.min, shape.opt, shape.max))
-    return (f"profile.set_shape({quoted(name)}, {dims})", *ADD_PROFILE)
+    return (f"{profile}.set_shape({quoted(name)}, {dims})", *ADD_PROFILE)
 
 
 def _tuple(shape: Shape) -> str:

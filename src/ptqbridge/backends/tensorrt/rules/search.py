@@ -110,8 +110,8 @@ def optimization_level(level: int, context: Context) -> Outcome:
 @SEARCH.building("maxTactics")
 def max_tactics(count: int, context: Context) -> Outcome:
     """Fewer candidates, quicker builds."""
-    if count < 0:
-        return ignored("a negative number keeps the default: no limit")
+    if count == -1:
+        return ignored("-1 keeps the default: no limit")
     if not context.at_least("10.4"):
         return no_hint(context, "limit of candidate kernels")
     return call(f"config.max_num_tactics = {count}")
