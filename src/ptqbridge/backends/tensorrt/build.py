@@ -13,7 +13,7 @@ from typing import Any
 from ptqbridge.backends.tensorrt.layers import compare, enforce, wishes
 from ptqbridge.backends.tensorrt.native import Native
 from ptqbridge.backends.tensorrt.perform import Performer, build_part
-from ptqbridge.backends.tensorrt.plan import EDITED
+from ptqbridge.backends.tensorrt.plan import EDITED, uses_own_cache
 from ptqbridge.backends.tensorrt.rules.book import quoted
 from ptqbridge.backends.tensorrt.rules.bridge import OWN_CACHE
 from ptqbridge.backends.tensorrt.run import require
@@ -50,7 +50,8 @@ def build(plan: Plan, *, say: Say, progress: Progress | None) -> BuildResult:
         except ToolchainMissing as error:
             if not os.listdir(folder):
                 raise
-            hint = f"{folder} holds what a machine with a GPU needs; give --emitScript=build.py for a script too"
+            script = "" if plan.files else "; give --emitScript=build.py for a script too"
+            hint = f"{folder} holds what a machine with a GPU needs{script}"
             raise ToolchainMissing(error.message, hint=hint) from None
         native = Native(plan, say, progress)
         performer = Performer(plan.settings["version"], say, native)
@@ -126,8 +127,7 @@ def check_files(plan: Plan) -> None:
 
 def needs_preparation(plan: Plan) -> bool:
     """Whether the model is edited or calibrated by ourselves first."""
-    own_cache = any("cached_ranges" in text and quoted(OWN_CACHE) in text for text in plan.settings["calls"])
-    return bool(plan.settings["edits"]) or own_cache
+    return bool(plan.settings["edits"]) or uses_own_cache(plan)
 
 
 @contextmanager
