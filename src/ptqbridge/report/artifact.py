@@ -18,10 +18,7 @@ KINDS = {
     ".plan": "TensorRT engine",
     ".trt": "TensorRT engine",
 }
-_CLOSED = {
-    ".hbm": "what is inside is told by hrt_model_exec model_info on the board, or by hb_compile's own tools",
-    ".engine": "what is inside is told by TensorRT of the version that built it, on the GPU it was built for",
-}
+_CLOSED = "what is inside is told by hrt_model_exec model_info on the board, or by hb_compile's own tools"
 OURS = "ptqbridge."
 
 
@@ -46,18 +43,22 @@ def describe(path: str, toolchain: str = "local", board: str = "") -> dict[str, 
         return head | built | _on_board(path, board)
     if suffix == ".bin":
         return head | built | _bin(path, toolchain, bool(built.get("build")))
-    made_by = _engine(path) if suffix != ".hbm" else {}
-    return head | built | made_by | {"notes": [_CLOSED.get(suffix, _CLOSED[".engine"])]}
+    return head | built | ({"notes": [_CLOSED]} if suffix == ".hbm" else _engine(path))
 
 
 def _engine(path: str) -> dict[str, Any]:
-    """The TensorRT that made an engine, from the head of the file; nothing when the head is of another form."""
+    """The TensorRT that made an engine, from the head of the file, and what the engine tells where it can be loaded.
+
+    The head alone decides whether it is loaded: a file of another form is not given to TensorRT.
+    """
+    from ptqbridge.backends.tensorrt.engine_info import info
     from ptqbridge.backends.tensorrt.planfile import plan_version
 
     try:
-        return {"tensorrt": plan_version(path)}
-    except InputError:
-        return {}
+        made_by = {"tensorrt": plan_version(path, "")}
+    except InputError as error:
+        return {"notes": [error.message]}
+    return made_by | info(path)
 
 
 def _onnx(path: str) -> dict[str, Any]:

@@ -14,19 +14,19 @@ TAG = b"ftrt"
 HEAD = 28
 
 
-def plan_version(path: str | os.PathLike[str]) -> str:
-    """``8.6.1.6``: the TensorRT that made the engine. Raises InputError for a file that is no engine."""
+def plan_version(path: str | os.PathLike[str], option: str = "--loadEngine: ") -> str:
+    """``8.6.1.6``: the TensorRT that made the engine. Raises InputError, naming ``option``, for what is no engine."""
     shown = os.fspath(path)
     try:
         with open(shown, "rb") as file:
             head = file.read(HEAD)
     except OSError as error:
-        raise InputError(f"--loadEngine: cannot read {shown}: {error.strerror}") from None
+        raise InputError(f"{option}cannot read {shown}: {error.strerror}") from None
     if len(head) < HEAD or not head.startswith(TAG):
         found = "an empty file" if not head else f"one that begins with {head[:4]!r}"
-        raise InputError(f"--loadEngine: expected a TensorRT engine, found {found}: {shown}")
+        raise InputError(f"{option}expected a TensorRT engine, found {found}: {shown}")
     if head[4:8] != b"\0\0\0\0":
         raise InputError(
-            f"--loadEngine: {shown} has an unknown form (serialization {int.from_bytes(head[4:8], 'little')})"
+            f"{option}{shown} has an unknown form (serialization {int.from_bytes(head[4:8], 'little')})"
         )
     return ".".join(str(number) for number in head[24:28])
