@@ -216,6 +216,9 @@ BROKEN6: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("channel numbers", {N + "mean_value": "1 2"}, N + "mean_value"),
     ("numbers", {N + "mean_value": "a"}, N + "mean_value"),
+    ("numbers", {N + "mean_value": "nan"}, N + "mean_value"),
+    ("blank entry", {**TWO, N + "input_type_rt": "nv12;None"}, N + "input_type_rt"),
+    ("blank entry", {**TWO, N + "input_layout_train": "NCHW;None"}, N + "input_layout_train"),
     # batch
     ("batch", {N + "input_batch": 4, N + "input_shape": "2x3x8x8"}, N + "input_batch"),
     ("separate_batch", {N + "separate_batch": True}, N + "separate_batch"),
@@ -268,7 +271,68 @@ BROKEN6: list[tuple[str, dict[str, Any], str]] = [
         C + "quant_config.node_config./relu_x.qtype",
     ),
     ("output nodes", {M + "output_nodes": "nothing"}, M + "output_nodes"),
+    ("boolean", {K + "extra_params": {"output_no_padding": 1}}, K + "extra_params.output_no_padding"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model_config.activation", ["max"]),
+        ("model_config.activation.calibration_type", ["max", "entropy"]),
+        ("model_config.activation.asymmetric", "yes"),
+        ("model_config.activation.num_bin", [1024, 0]),
+        ("model_config.activation.max_percentile", []),
+        ("model_config.activation.bins", 3),
+        ("model_config.weight.bias_correction.num_sample", 0),
+        ("model_config.weight.bias_correction.metric", "cosine"),
+        ("model_config.weight.correction", {}),
+        ("model_config.modelwise_search.similarity", 2.0),
+        ("model_config.layerwise_search.topk", True),
+        ("model_config.layerwise_search.qtype", "int4"),
+        ("model_config.model_output_type", "int32"),
+        ("op_config.Relu.ON", "CPU"),
+        ("op_config.Relu", {}),
+        ("subgraph_config.neck.inputs", "/relu_x"),
+        ("subgraph_config.neck.qtype", "fp16"),
+        ("node_config./relu_x.ON", "DLA"),
+        ("node_config./relu_x.bits", 8),
+    ],
+)
+def test_each_wrong_setting_of_the_quantiser(models: Path, key: str, value: Any) -> None:
+    whole = {"inputs": ["/relu_x"], "outputs": ["/relu_x"], "qtype": "int8"}
+    quant: dict[str, Any] = {"subgraph_config": {"neck": whole}} if key.startswith("subgraph") else {}
+    place, names = quant, key.split(".")
+    for name in names[:-1]:
+        place = place.setdefault(name, {})
+    place[names[-1]] = value
+    found = faults(JOURNEY6, {C + "quant_config": quant}, models)
+    assert {(finding.key, finding.rule) for finding in found} == {(f"{C}quant_config.{key}", "quant_config")}
+
+
+def test_settings_of_the_quantiser_that_it_takes(models: Path) -> None:
+    activation = {"calibration_type": ["max", "kl"], "max_percentile": [0.9999, 1.0], "num_bin": 100}
+    activation |= {"per_channel": [True, False], "asymmetric": True, "max_num_bin": 16384}
+    quant = {
+        "model_config": {
+            "all_node_type": "float16",
+            "model_output_type": "int16",
+            "activation": activation,
+            "weight": {"bias_correction": {"num_sample": 4, "metric": "mse"}},
+            "layerwise_search": {"metric": "sqnr", "topk": 3, "qtype": "int16"},
+            "modelwise_search": {"similarity": 0.99},
+        },
+        "op_config": {"Relu": {"qtype": "int16", "OutputType": "int8"}},
+        "subgraph_config": {"neck": {"inputs": ["/relu_x"], "outputs": ["/relu_x"], "qtype": "int8"}},
+        "node_config": {"/relu_x": {"InputType0": "int16", "ON": "BPU"}},
+    }
+    report = validate(changed(JOURNEY6, {C + "quant_config": quant}), str(models))
+    assert report.ok
+    where = f"{C}quant_config.model_config"
+    assert [(finding.key, finding.expected) for finding in report.findings] == [
+        (f"{where}.activation.num_bin", "works as 129"),
+        (f"{where}.modelwise_search", "is switched off by layerwise_search"),
+    ]
 
 
 @pytest.mark.parametrize(("rule", "changes", "key"), BROKEN6)

@@ -15,6 +15,7 @@ from ptqbridge.backends.horizon.errors6 import explain_failure
 from ptqbridge.backends.horizon.estimate6 import read_estimate, told
 from ptqbridge.backends.horizon.judge6 import asked_got, judge
 from ptqbridge.backends.horizon.logs6 import Progress, Record, parse_log
+from ptqbridge.backends.horizon.lookup import loaded
 from ptqbridge.backends.horizon.probe6 import by_version
 from ptqbridge.backends.horizon.quantrules import read_quant_config
 from ptqbridge.backends.horizon.run import find_tool, require_board, tool_variable
@@ -23,7 +24,7 @@ from ptqbridge.data.asked import asked_samples
 from ptqbridge.data.writers import write_npy
 from ptqbridge.errors import InputError, LimitNotMet, OptionError, PtqbridgeError, ToolchainFailed, ToolchainMissing
 from ptqbridge.files import atomic_path, write_atomic, write_failure
-from ptqbridge.model.load import Model, load_model
+from ptqbridge.model.load import Model
 from ptqbridge.plan import Plan
 from ptqbridge.result import BuildResult
 from ptqbridge.toolchains.local import Local
@@ -149,7 +150,7 @@ def _command(plan: Plan) -> tuple[tuple[str, ...], str]:
 def _onnx(plan: Plan) -> Model:
     if plan.build.model.format != "onnx":
         raise OptionError(f"--{plan.build.model.format}: this version builds ONNX models for {plan.target.name}")
-    model = load_model(plan.build.model.path)
+    model = loaded(plan.build.model.path)
     for spec in model.inputs:
         given = spec.name in plan.settings.get("shapes", {})
         if not given and any(isinstance(dim, str) for dim in spec.shape[1:]):

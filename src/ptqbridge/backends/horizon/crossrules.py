@@ -5,6 +5,7 @@ Sources: the order of checks and messages of hb_mapper 1.24.3; Horizon's OE-Skil
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -204,6 +205,8 @@ def _numbers(view: View, key: str, index: int, word: str) -> Iterator[Finding]:
     try:
         found = floats(word)
     except ValueError:
+        found = ()
+    if not found or not all(map(math.isfinite, found)):
         yield Finding(key, word, "expected numbers separated by blanks", "numbers")
         return
     channels = view.channels(index)
@@ -290,7 +293,7 @@ def methods(view: View) -> Iterator[Finding]:
         expected = "is for models from quantization-aware training: on others every threshold becomes 1.0"
         yield Finding(f"{CAL}.calibration_type", method, expected, "load", WARNING)
     least = 0.5 if view.journey6 else 0.995
-    if isinstance(share, (int, float)) and 0 < share < least:
+    if isinstance(share, (int, float)) and (0 <= share if view.journey6 else 0 < share) and share < least:
         yield Finding(f"{CAL}.max_percentile", share, f"works as {least:g}", "max_percentile", WARNING)
     yield from _optimization(view)
 

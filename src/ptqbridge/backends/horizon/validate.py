@@ -175,6 +175,8 @@ def _typed(where: str, name: str, value: Any, key: Key, march: March) -> Iterato
     if value is None:
         if name not in _NULL_ALLOWED and (key.kind in ("bool", "int", "number", "map") or not march.journey6):
             yield fault
+        elif key.allowed and march.journey6:
+            yield Finding(where, value, f"is null: leave the key out, or write {key.expected()}", "value", WARNING)
         return
     if key.kind == "bool":
         if not isinstance(value, bool):
