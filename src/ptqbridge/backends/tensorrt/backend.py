@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ptqbridge.backends.tensorrt.plan import plan, preview
 from ptqbridge.backends.tensorrt.run import require
+from ptqbridge.errors import ToolchainMissing
 from ptqbridge.plan import Plan, Request, Target
 from ptqbridge.rulebook import Outcome as RuleOutcome
 
@@ -43,13 +44,17 @@ class TensorRTBackend:
         return run(plan, artifact, say=say)
 
     def device_info(self, plan: Plan) -> Mapping[str, object]:
-        """The GPU, for the log. Raises ToolchainMissing when there is none."""
-        from ptqbridge.backends.tensorrt.cuda import open_device
+        """The GPU, for the log. Raises ToolchainMissing when there is none, or none of that number."""
+        from ptqbridge.backends.tensorrt.cuda import CudaError
+        from ptqbridge.backends.tensorrt.device import open_device
 
         require()
-        device = open_device(plan.run.device)
-        found = device.info()
-        device.close()
+        try:
+            device = open_device(plan.run.device)
+            found = device.info()
+            device.close()
+        except CudaError as error:
+            raise ToolchainMissing(f"target trt: {error}") from None
         return {
             "Selected Device": found["name"],
             "Compute Capability": f"{found['compute_major']}.{found['compute_minor']}",
