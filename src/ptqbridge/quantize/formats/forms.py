@@ -13,6 +13,8 @@ class Form(str, Enum):
     TRT_CACHE = "TensorRT cache"
     ORT_CACHE = "ONNX Runtime calibration cache"
     ORT_TABLE = "ONNX Runtime calibration table"
+    ORT_FLAT = "ONNX Runtime TensorRT table (FlatBuffers)"
+    ORT_TEXT = "ONNX Runtime TensorRT table (text)"
 
     def __str__(self) -> str:
         return self.value
@@ -22,6 +24,8 @@ SUFFIXES = {
     ".ort.json": Form.ORT_CACHE,
     ".table.json": Form.ORT_TABLE,
     ".json": Form.RANGES,
+    ".flatbuffers": Form.ORT_FLAT,
+    ".ort.cache": Form.ORT_TEXT,
     ".cache": Form.TRT_CACHE,
     ".calib": Form.TRT_CACHE,
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ptqbridge.errors import InputError
-from ptqbridge.quantize.formats import ort_json
+from ptqbridge.quantize.formats import ort_json, ort_table
 from ptqbridge.quantize.formats.forms import Form, Loss
 from ptqbridge.quantize.formats.trt_cache import ALGORITHMS, TrtCache, parse_cache, version_text
 from ptqbridge.quantize.ranges import Ranges, TensorRange
@@ -37,9 +37,13 @@ def read_ranges(path: str | os.PathLike[str]) -> Loaded:
         if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
             return _from_json(shown, data)
         if b"\0" in data[:4096] and not data.startswith(b"TRT-"):
+            if ort_table.looks_flat(data):
+                return Loaded(shown, Form.ORT_FLAT, ort_table.from_flat(data), (ort_table.NOTE,))
             raise InputError(
-                "expected ranges.json, a TensorRT cache or ONNX Runtime's calibration JSON, found a binary file"
+                "expected ranges.json, a TensorRT cache or a calibration file of ONNX Runtime, found a binary file"
             )
+        if ort_table.looks_text(text := data.decode("utf-8", "replace")) and "\ufffd" not in text:
+            return Loaded(shown, Form.ORT_TEXT, ort_table.from_text(text), (ort_table.NOTE,))
         cache = parse_cache(data)
     except InputError as error:
         raise InputError(f"{shown}: {error.message}", hint=error.hint) from None

@@ -94,10 +94,7 @@ def _header(line: str, *, cut: bool) -> tuple[int, str]:
     found = _HEADER.fullmatch(line)
     if not found:
         end = " (cut off?)" if cut and line.startswith("TRT-") else ""
-        raise InputError(
-            f"line 1: expected a header such as TRT-8601-EntropyCalibration2, found {_short(line)}{end}",
-            hint="onnxruntime's own calibration.cache ('name number' lines) is another format" if " " in line else "",
-        )
+        raise InputError(f"line 1: expected a header such as TRT-8601-EntropyCalibration2, found {_short(line)}{end}")
     if found[2] not in ALGORITHMS:
         end = " (cut off?)" if cut else ""
         raise InputError(f"line 1: expected one of {', '.join(ALGORITHMS)}, found {found[2]!r}{end}")
@@ -132,11 +129,15 @@ def _notes(bits: Mapping[str, int], *, windows: bool) -> list[str]:
     notes = ["the lines end in CR LF, as Windows writes them; TensorRT writes LF"] if windows else []
     zero = [name for name, value in bits.items() if value == 0]
     if zero:
-        notes.append(f"{len(zero)} scales are 0, the first of {zero[0]!r}: tensors that were 0 in all samples")
+        notes.append(f"{_count(zero)} of scale 0, the first {zero[0]!r}: 0 in all samples")
     tiny = [name for name, value in bits.items() if 0 < value < _SMALLEST_NORMAL]
     if tiny:
-        notes.append(f"{len(tiny)} scales are below float32's normal range, the first of {tiny[0]!r}: damaged?")
+        notes.append(f"{_count(tiny)} of a scale below float32's normal range, the first {tiny[0]!r}: damaged?")
     return notes
+
+
+def _count(names: list[str]) -> str:
+    return f"{len(names)} tensor{'s' * (len(names) > 1)}"
 
 
 def _short(text: str) -> str:

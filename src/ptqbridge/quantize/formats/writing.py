@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ptqbridge.errors import InputError, OptionError
 from ptqbridge.files import write_atomic
-from ptqbridge.quantize.formats import ort_json
+from ptqbridge.quantize.formats import ort_json, ort_table
 from ptqbridge.quantize.formats.forms import SUFFIXES, Form, Loss
 from ptqbridge.quantize.formats.reading import HEADER
 from ptqbridge.quantize.formats.trt_cache import (
@@ -38,7 +38,7 @@ class Written:
     """A file's text in a form. ``losses`` are what it cannot hold, ``notes`` one-line remarks."""
 
     form: Form
-    text: str
+    text: str | bytes
     losses: tuple[Loss, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -66,9 +66,26 @@ def render(ranges: Ranges, form: Form, *, version: str = "", calibrator: str = "
         return Written(form, ranges.to_json())
     if form is Form.TRT_CACHE:
         return _cache(ranges, version, calibrator)
+    if form in (Form.ORT_FLAT, Form.ORT_TEXT):
+        return _table(ranges, form)
     text, losses = ort_json.to_json(ranges, form)
     kept = {"scheme"} | ({"method"} if form is Form.ORT_CACHE else set())
     return Written(form, text, (*losses, *_provenance(ranges, kept)))
+
+
+def _table(ranges: Ranges, form: Form) -> Written:
+    plain = str.__len__ if form is Form.ORT_FLAT else ort_table.is_plain
+    writable = {name: r for name, r in ranges.tensors.items() if plain(name) and _is_writable(name)}
+    losses = _left_out(ranges, writable) + _asymmetry(writable)
+    return Written(form, ort_table.render_table(writable, form), (*losses, *_provenance(ranges, {"scheme"})))
+
+
+def _left_out(ranges: Ranges, writable: Mapping[str, TensorRange]) -> list[Loss]:
+    dropped = [name for name in ranges.tensors if name not in writable]
+    if not dropped:
+        return []
+    text = f"names: {len(dropped)} tensors are left out, a line cannot hold their names (first {dropped[0]!r})"
+    return [Loss("names", text, len(dropped))]
 
 
 def _cache(ranges: Ranges, version: str, calibrator: str) -> Written:
@@ -76,9 +93,7 @@ def _cache(ranges: Ranges, version: str, calibrator: str) -> Written:
     notes: list[str] = []
     number, algorithm = _header(ranges, version, calibrator, losses, notes)
     writable = {name: r for name, r in ranges.tensors.items() if _is_writable(name)}
-    if dropped := [name for name in ranges.tensors if name not in writable]:
-        text = f"names: {len(dropped)} tensors are left out, a line cannot hold their names (first {dropped[0]!r})"
-        losses.append(Loss("names", text, len(dropped)))
+    losses += _left_out(ranges, writable)
     bits = {name: _bits(name, r) for name, r in writable.items()}
     losses += _numbers(writable, bits)
     kept = {"scheme"} | ({"method"} if _CALIBRATORS.get(ranges.method) == algorithm else set())
@@ -129,14 +144,7 @@ def _bits(name: str, found: TensorRange) -> int:
 
 def _numbers(tensors: Mapping[str, TensorRange], bits: Mapping[str, int]) -> list[Loss]:
     """What happens to the numbers themselves."""
-    losses = []
-    uneven = [name for name, r in tensors.items() if r.min != -r.max]
-    if uneven:
-        name = max(uneven, key=lambda name: abs(tensors[name].min + tensors[name].max))
-        found = tensors[name]
-        text = f"asymmetry: {len(uneven)} of {len(tensors)} ranges become symmetric (most: {name!r}, "
-        text += f"[{found.min:.6g}, {found.max:.6g}] is now ±{found.amax:.6g})"
-        losses.append(Loss("asymmetry", text, len(uneven)))
+    losses = _asymmetry(tensors)
     lost = [name for name, r in tensors.items() if r.amax and not bits[name]]
     if lost:
         text = f"underflow: {len(lost)} ranges are too small for a float32 scale and become 0 (first {lost[0]!r})"
@@ -148,6 +156,17 @@ def _numbers(tensors: Mapping[str, TensorRange], bits: Mapping[str, int]) -> lis
         text = f"rounding: {moved} ranges move by one float32 step, since amax / 127 is kept as float32"
         losses.append(Loss("rounding", text, moved))
     return losses
+
+
+def _asymmetry(tensors: Mapping[str, TensorRange]) -> list[Loss]:
+    uneven = [name for name, r in tensors.items() if r.min != -r.max]
+    if not uneven:
+        return []
+    name = max(uneven, key=lambda name: abs(tensors[name].min + tensors[name].max))
+    found = tensors[name]
+    text = f"asymmetry: {len(uneven)} of {len(tensors)} ranges become symmetric (most: {name!r}, "
+    text += f"[{found.min:.6g}, {found.max:.6g}] is now ±{found.amax:.6g})"
+    return [Loss("asymmetry", text, len(uneven))]
 
 
 def _provenance(ranges: Ranges, kept: set[str]) -> list[Loss]:
