@@ -64,8 +64,12 @@ class Sshd:
         )
         if os.getuid() == 0:
             os.makedirs("/run/sshd", exist_ok=True)
+        self.serve()
+
+    def serve(self) -> None:
+        """Start the server, and wait until it listens."""
         self.process = subprocess.Popen(
-            [SSHD, "-D", "-e", "-f", str(folder / "sshd_config")], stderr=subprocess.PIPE, start_new_session=True
+            [SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")], stderr=subprocess.PIPE, start_new_session=True
         )
         for _ in range(100):
             with socket.socket() as probe:
@@ -99,7 +103,7 @@ class Sshd:
         """What steers the double on the board."""
         (self.folder / "board.env").write_text("".join(f"export {name}={value}\n" for name, value in env.items()))
 
-    def start(self, *words: str, command: str = "run") -> subprocess.Popen[str]:
+    def start(self, *words: str, command: str = "run", place: str = "") -> subprocess.Popen[str]:
         """``ptqbridge COMMAND ...`` on the board."""
         environment = {
             **os.environ,
@@ -108,8 +112,9 @@ class Sshd:
             "PTQBRIDGE_BOARD_DIR": str(self.folder / "board"),
         }
         user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
-        place = f"--board=ssh://{user}@127.0.0.1:{self.port}"
-        argv = [sys.executable, "-m", "ptqbridge", command, "--target=nash-m", place, *words]
+        place = f"--board={place or f'ssh://{user}@127.0.0.1:{self.port}'}"
+        target = ["--target=nash-m"] * (command != "info")
+        argv = [sys.executable, "-m", "ptqbridge", command, *target, place, *words]
         return subprocess.Popen(
             argv,
             cwd=self.folder,
@@ -119,9 +124,9 @@ class Sshd:
             text=True,
         )
 
-    def run(self, *words: str, command: str = "run") -> tuple[int, str]:
+    def run(self, *words: str, command: str = "run", place: str = "") -> tuple[int, str]:
         """Exit status and output."""
-        process = self.start(*words, command=command)
+        process = self.start(*words, command=command, place=place)
         output, _ = process.communicate(timeout=120)
         return process.returncode, output
 
@@ -132,8 +137,8 @@ class Sshd:
         path.unlink(missing_ok=True)
         return count
 
-    def running(self) -> list[str]:
-        """Processes of the double that still run."""
+    def processes(self, word: str) -> list[int]:
+        """Processes with this in their command line."""
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
@@ -141,9 +146,17 @@ class Sshd:
                     line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
                 except OSError:
                     continue
-                if f"{self.folder}/double" in line:
-                    found.append(line)
+                if word in line and int(entry.name) != os.getpid():
+                    found.append(int(entry.name))
         return found
+
+    def running(self) -> list[int]:
+        """Processes of the double that still run."""
+        return self.processes(f"{self.folder}/double")
+
+    def owner(self) -> int:
+        """The shell that holds the board's lock."""
+        return int(os.readlink("/tmp/ptqbridge-board.lock"))
 
     def clean(self, *, empty: bool = False) -> bool:
         """Whether the board is as it was, at the latest after five seconds."""
@@ -233,6 +246,38 @@ def test_a_lost_connection(board: Sshd) -> None:
     assert board.clean(empty=True)
 
 
+def test_the_servers_end_of_the_connection_dies(board: Sshd) -> None:
+    board.settings({"HRT_SPEED": "1"})
+    process = board.start(*LONG)
+    _until_running(board)
+    parent = int(Path(f"/proc/{board.owner()}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(parent, signal.SIGKILL)  # the sshd that serves this session
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 5 and "the connection broke" in output, output
+    assert board.clean(empty=True)
+
+
+def test_a_session_that_is_killed_on_the_board(board: Sshd) -> None:
+    """The shell itself is gone, as when memory runs out, while the program goes on: its listener cleans up."""
+    board.settings({"HRT_SPEED": "1"})
+    process = board.start(*LONG)
+    _until_running(board)
+    os.kill(board.owner(), signal.SIGKILL)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 5 and "the connection broke, or the board died" in output, output
+    assert board.clean(empty=True)
+
+
+def test_a_terminated_run(board: Sshd) -> None:
+    board.settings({"HRT_SPEED": "1"})
+    process = board.start(*LONG)
+    _until_running(board)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert board.clean(empty=True)
+
+
 def test_an_interrupted_run(board: Sshd) -> None:
     board.settings({"HRT_SPEED": "1"})
     process = board.start(*LONG)
@@ -277,3 +322,95 @@ def test_the_way_from_model_to_figures(board: Sshd, root: Path, monkeypatch: pyt
     assert "Throughput: " in output and "Timing trace has 1000 queries" in output and "&&&& PASSED" in output
     assert "performance only" in output
     assert (board.folder / "static.hbm").is_file() and board.clean()
+
+
+def test_infer_and_info(board: Sshd) -> None:
+    (board.folder / "x.txt").write_text("1 2 3 4")
+    words = ("--loadEngine=net.hbm", "--loadInputs=x:x.txt", "--exportOutput=out.json")
+    status, output = board.run(*words, command="infer")
+    assert status == 0, output
+    assert json.loads((board.folder / "out.json").read_text())[0]["dimensions"] == "1x3"
+    board.trips()
+    status, output = board.run(*words, "--json", command="infer")
+    assert status == 0 and board.trips() <= 5 and board.clean(), output
+    status, output = board.run("net.hbm", command="info")
+    assert status == 0 and "- out: F32 1x3" in output and "MARCH: nash-m" in output, output
+    assert board.trips() <= 5
+
+
+def test_trips_of_the_largest_run(board: Sshd) -> None:
+    """Inputs, outputs, percentiles, a profile, and frames that the time was too short for."""
+    (board.folder / "x.bin").write_bytes(bytes(16))
+    words = ("--loadEngine=net.hbm", "--loadInputs=x:x.bin", "--iterations=900", "--duration=1", "--dumpOutput")
+    words = (*words, "--percentile=99", "--dumpProfile", "--separateProfileRun")
+    assert board.run(*words)[0] == 0
+    board.trips()
+    status, output = board.run(*words)
+    assert status == 0 and "sending" not in output and "900 queries" in output, output
+    assert board.trips() <= 5 and board.clean()
+
+
+def test_names_of_hosts(board: Sshd) -> None:
+    """An alias of the ssh configuration, with its port and user; an IPv6 address; a host that cannot be found."""
+    config = board.folder / "ssh_config"
+    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    config.write_text(f"Host lab-board\n  HostName 127.0.0.1\n  Port {board.port}\n  User {user}\n{config.read_text()}")
+    status, output = board.run(*SHORT, place="ssh://lab-board")
+    assert status == 0 and board.clean(), output
+    status, output = board.run(*SHORT, place=f"ssh://{user}@[::1]:{board.port}")
+    assert status == 4 and "Connection refused" in output, output  # it listens on IPv4 only; the address was understood
+    status, output = board.run(*SHORT, place="ssh://no-such-host.invalid")
+    assert status == 4 and "Could not resolve hostname" in output, output
+
+
+def test_a_server_that_wants_a_password(board: Sshd) -> None:
+    """It is never asked for: the run ends at once instead of waiting for somebody to type."""
+    os.killpg(board.process.pid, signal.SIGKILL)
+    board.process.wait()
+    config = board.folder / "sshd_config"
+    config.write_text(config.read_text().replace("PasswordAuthentication no", "PasswordAuthentication yes"))
+    board.serve()
+    board.identify("stranger")
+    status, output = board.run(*SHORT)
+    assert status == 4 and "Permission denied (publickey,password)" in output, output
+
+
+def test_odd_names(board: Sshd) -> None:
+    name = "a b'c\"d;é $(touch pwned).hbm"
+    (board.folder / name).write_text(json.dumps(MODEL))
+    status, output = board.run(f"--loadEngine={name}", "--iterations=400", "--duration=0")
+    assert status == 0 and board.clean(), output
+    assert not list(board.folder.rglob("pwned"))
+
+
+@pytest.mark.parametrize(
+    ("env", "words", "status", "said"),
+    [
+        ({"HRT_MARCH": "nash-e"}, (), 3, "the model is not for this board"),
+        ({"HRT_TRUNCATE": "1"}, ("--dumpProfile",), 5, "profiler.log was cut off"),
+        ({"HRT_FULL": "1"}, ("--dumpProfile",), 5, "the board's disk is full"),
+        ({"HRT_OLD": "1"}, ("--warmUp=1",), 5, "unknown command line flag 'enable_warmup'"),
+        ({}, ("--infStreams=33",), 2, "at most 32"),
+        ({}, ("--device=1",), 2, "has only core 0"),
+    ],
+)
+def test_failures(board: Sshd, env: dict[str, str], words: tuple[str, ...], status: int, said: str) -> None:
+    board.settings(env)
+    found, output = board.run(*SHORT, *words)
+    assert found == status and said in output, output
+    errors = [line for line in output.splitlines() if "[E]" in line and "hint:" not in line]
+    assert len(errors) == 1, output
+    assert board.clean(empty=True)
+
+
+def test_the_program_is_missing_then_brought(board: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = board.folder / "runtime" / "bin"
+    runtime.mkdir(parents=True)
+    (board.folder / "bin" / "hrt_model_exec").rename(runtime / "hrt_model_exec")
+    status, output = board.run(*SHORT)
+    assert status == 4 and "hrt_model_exec was not found on the board" in output and board.clean(empty=True)
+    monkeypatch.setenv("PTQBRIDGE_HRT_MODEL_EXEC", str(board.folder / "runtime"))
+    status, output = board.run(*SHORT)
+    assert status == 0 and "sending" in output, output
+    board.trips()
+    assert board.run(*SHORT)[0] == 0 and board.trips() == 2 and board.clean()

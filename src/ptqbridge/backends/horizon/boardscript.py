@@ -52,12 +52,15 @@ for name in "$@"; do [ -e "$dir/$name" ] || mv "$name" "$dir/$name" || exit 4; d
 FORGET = (
     _TOOLS
     + r"""
-dir=$1; lock=$2; shift 2
-alive "$(readlink "$lock" 2>/dev/null)" && exit 0
+dir=$1; lock=$2; tries=0; shift 2
+while alive "$(readlink "$lock" 2>/dev/null)"; do
+  tries=$((tries + 1)); [ $tries -gt 25 ] && exit 0; sleep 0.2 || sleep 1
+done
 cd "$dir" && rm -rf -- "$@"
 """
 )
-"""Words: folder, lock, names. Leaves all as it is while another session runs, which may use the same files."""
+"""Words: folder, lock, names. Our own session may be about to end; while another's runs, all is left, as it may use the
+same files."""
 
 _SESSION = r"""
 dir=$1; lock=$2; work=$dir/run.$$; mine=; held=; guard=
@@ -86,10 +89,12 @@ done
 mkdir "$work" && cd "$work" || exit 4
 exec 3<&0; main=$$
 listen() {
+  cd /
   if timeout 5 true 2>/dev/null; then
-    while [ -n "$(timeout @PATIENCE@ dd bs=64 count=1 2>/dev/null <&3)" ]; do :; done
+    while [ -n "$(timeout @PATIENCE@ dd bs=64 count=1 2>/dev/null <&3)" ] && [ -d /proc/$main ]; do :; done
   else cat <&3; fi
-  kill -s TERM $main
+  kill -s TERM $main && return
+  hunt "$work" KILL; rm -rf "$work"; [ "$(readlink "$lock")" = $main ] && rm -f "$lock"
 }
 listen >/dev/null 2>&1 & guard=$!
 step() {
@@ -106,6 +111,6 @@ def session(steps: str) -> str:
     The lock is a symbolic link to its owner's process number, which is made with its content at once; a dead owner's
     is taken over by whoever makes the second link. What it started is ended by the folder it works in, so that
     children of the tool go with it. Its input is our voice: when that ends or, where ``timeout`` is there, stays
-    silent too long, the session ends itself.
+    silent too long, the session ends itself; and whoever listens for us cleans up when the session itself was killed.
     """
     return f'{_TOOLS}{_SESSION.replace("@PATIENCE@", str(PATIENCE_S))}\n{steps}\necho "${{m}}end"\n'
