@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ptqbridge.errors import ToolchainMissing
 from ptqbridge.toolchains.local import run
-from ptqbridge.toolchains.program import Env, Finished, OnLine
+from ptqbridge.toolchains.program import Call, Env, Finished, Toolchain
 
 MOUNT = "/ptqbridge"
 """Where the folder stands inside the container."""
@@ -21,25 +21,16 @@ _CLIENT_FAILED, _NOT_EXECUTABLE, _NOT_FOUND = 125, 126, 127
 """Exit statuses of ``docker run`` itself (docker run reference, "Exit status")."""
 
 
-class Docker:
+class Docker(Toolchain):
     """An image with the vendor's tools. The image must be on this machine: nothing is pulled."""
 
     def __init__(self, image: str) -> None:
         self.image = image
         self.name = f"docker:{image}"
 
-    def __enter__(self) -> Docker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
     def inside(self, folder: Path, place: str = "") -> str:
         """The folder is mounted at one fixed place."""
         return f"{MOUNT}/{place}" if place else MOUNT
-
-    def stage(self, folder: Path) -> None:
-        """The folder is mounted."""
 
     def command(
         self, argv: Sequence[str], folder: Path, *, cwd: str = "", env: Env | None = None, container: str = ""
@@ -54,23 +45,13 @@ class Docker:
         words += [f"--env={name}={value}" for name, value in variables.items() if value is not None]
         return [*words, self.image, *argv]
 
-    def run(
-        self,
-        argv: Sequence[str],
-        folder: Path,
-        *,
-        cwd: str = "",
-        log: Path,
-        on_line: OnLine | None = None,
-        env: Env | None = None,
-        timeout: float | None = None,
-    ) -> Finished:
+    def carry_out(self, call: Call) -> Finished:
         """See ``program.Toolchain.run``."""
         container = f"ptqbridge-{secrets.token_hex(6)}"
-        command = self.command(argv, folder, cwd=cwd, env=env, container=container)
+        command = self.command(call.argv, call.folder, cwd=call.cwd, env=call.env, container=container)
         over = False
         try:
-            finished = run(command, folder, log=log, on_line=on_line, timeout=timeout)
+            finished = run(command, call.folder, log=call.log, on_line=call.on_line, timeout=call.timeout)
             over = not finished.timed_out and finished.status >= 0
         finally:
             if not over:  # ending the client does not end the container
@@ -79,11 +60,8 @@ class Docker:
             said = finished.lines[0] if finished.lines else "docker run failed"
             raise ToolchainMissing(f"{self.name}: {said}", hint="the image must be on this machine: docker pull it")
         if finished.status in (_NOT_EXECUTABLE, _NOT_FOUND):
-            raise ToolchainMissing(f"{self.name}: {argv[0]} was not found in the image")
+            raise ToolchainMissing(f"{self.name}: {call.argv[0]} was not found in the image")
         return finished
-
-    def fetch(self, folder: Path, place: str) -> None:
-        """The folder is mounted."""
 
 
 def _mount(folder: Path) -> str:

@@ -18,7 +18,7 @@ from typing import TextIO
 
 from ptqbridge.errors import ToolchainMissing
 from ptqbridge.files import write_failure
-from ptqbridge.toolchains.program import Env, Finished, OnLine
+from ptqbridge.toolchains.program import Call, Env, Finished, OnLine, Toolchain
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _END = re.compile(r"\r\n|\n|\r")
@@ -31,40 +31,19 @@ _ALONE: Env = {"PYTHONPATH": None, "PYTHONHOME": None, "PYTHONNOUSERSITE": "1"}
 """Our own Python's settings must not reach a vendor's."""
 
 
-class Local:
+class Local(Toolchain):
     """This machine: nothing needs staging."""
 
     name = "local"
-
-    def __enter__(self) -> Local:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
 
     def inside(self, folder: Path, place: str = "") -> str:
         """The path itself."""
         return os.path.join(folder, place) if place else str(folder)
 
-    def stage(self, folder: Path) -> None:
-        """Everything is here."""
-
-    def run(
-        self,
-        argv: Sequence[str],
-        folder: Path,
-        *,
-        cwd: str = "",
-        log: Path,
-        on_line: OnLine | None = None,
-        env: Env | None = None,
-        timeout: float | None = None,
-    ) -> Finished:
+    def carry_out(self, call: Call) -> Finished:
         """See ``program.Toolchain.run``. The folder of a program named by its path goes first on its PATH."""
-        return run(argv, folder / cwd, log=log, on_line=on_line, env={**_ALONE, **(env or {})}, timeout=timeout)
-
-    def fetch(self, folder: Path, place: str) -> None:
-        """Everything is here."""
+        env = {**_ALONE, **call.env}
+        return run(call.argv, call.folder / call.cwd, log=call.log, on_line=call.on_line, env=env, timeout=call.timeout)
 
 
 def run(

@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 OnLine = Callable[[str], None]
 
@@ -29,19 +32,35 @@ class Finished:
         return "\n".join(self.lines) + "\n"
 
 
+@dataclass(frozen=True)
+class Call:
+    """One program to run: words, the folder of ours it belongs to, where in it, and what becomes of its output."""
+
+    argv: tuple[str, ...]
+    folder: Path
+    cwd: str
+    log: Path
+    on_line: OnLine | None
+    env: Env
+    timeout: float | None
+
+
 class Toolchain(Protocol):
     """Where vendor programs live. Used as a context manager: leaving it removes what was put on the other side.
 
-    A folder is always a folder of this machine; ``inside`` says what a place in it is called for the program.
+    A folder is always a folder of this machine; ``inside`` says what a place in it is called for the program. What is
+    here anyway needs neither staging nor fetching, nor an end.
     """
 
     name: str
 
-    def __enter__(self) -> Toolchain: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        return None
 
     def inside(self, folder: Path, place: str = "") -> str:
         """The path, as the program sees it, of ``place`` in ``folder``."""
@@ -49,7 +68,7 @@ class Toolchain(Protocol):
 
     def stage(self, folder: Path) -> None:
         """Bring ``folder`` to where programs run. Raises ToolchainMissing when that place cannot be reached."""
-        ...
+        return None
 
     def run(
         self,
@@ -67,8 +86,12 @@ class Toolchain(Protocol):
         However this ends (time-out, Ctrl-C, an error of ``on_line``), no process of the program is left.
         Raises ToolchainMissing when the program, image or machine is not there.
         """
+        return self.carry_out(Call(tuple(argv), folder, cwd, log, on_line, env or {}, timeout))
+
+    def carry_out(self, call: Call) -> Finished:
+        """What ``run`` does in this place."""
         ...
 
     def fetch(self, folder: Path, place: str) -> None:
         """Bring ``place`` of the staged folder back into ``folder``, when it is there."""
-        ...
+        return None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ptqbridge.errors import ToolchainFailed, ToolchainMissing
 from ptqbridge.toolchains.local import run
-from ptqbridge.toolchains.program import Env, Finished, OnLine
+from ptqbridge.toolchains.program import Call, Env, Finished, Toolchain
 
 OPTIONS = ("-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=10")
 """Never ask anything, never trust a host that nobody has accepted."""
@@ -26,7 +26,7 @@ _REMOTE = re.compile(r"/[A-Za-z0-9_./-]+")
 _QUICK_S = 60
 
 
-class Ssh:
+class Ssh(Toolchain):
     """A machine reached as ``ssh HOST``; a temporary folder there is made for a run and removed with it."""
 
     def __init__(self, host: str, port: str = "") -> None:
@@ -35,9 +35,6 @@ class Ssh:
         self._ssh = ["ssh", "-T", *OPTIONS, *(("-p", port) if port else ())]
         self._scp = ["scp", "-q", "-r", *OPTIONS, *(("-P", port) if port else ())]
         self._remote = ""
-
-    def __enter__(self) -> Ssh:
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self._remote:
@@ -65,19 +62,9 @@ class Ssh:
         user, at, host = self.host.rpartition("@")
         return f"{user}{at}[{host}]" if ":" in host else self.host
 
-    def run(
-        self,
-        argv: Sequence[str],
-        folder: Path,
-        *,
-        cwd: str = "",
-        log: Path,
-        on_line: OnLine | None = None,
-        env: Env | None = None,
-        timeout: float | None = None,
-    ) -> Finished:
+    def carry_out(self, call: Call) -> Finished:
         """See ``program.Toolchain.run``. The status is that of the remote program; a broken connection is a failure."""
-        group = f"{self.inside(folder)}/.group"
+        group = f"{self.inside(call.folder)}/.group"
         status: list[int] = []
 
         def hear(line: str) -> None:
@@ -85,13 +72,14 @@ class Ssh:
             if mark and number.isdigit():
                 status.append(int(number))
                 line = before
-            if line and on_line:
-                on_line(line)
+            if line and call.on_line:
+                call.on_line(line)
 
         over = False
         try:
-            words = self._words(argv, self.inside(folder, cwd), group, env or {})
-            finished = run([*self._ssh, "--", self.host, words], folder, log=log, on_line=hear, timeout=timeout)
+            words = self._words(call.argv, self.inside(call.folder, call.cwd), group, call.env)
+            command = [*self._ssh, "--", self.host, words]
+            finished = run(command, call.folder, log=call.log, on_line=hear, timeout=call.timeout)
             over = bool(status)
         finally:
             if not over:  # ending ssh does not end what runs there
@@ -104,10 +92,10 @@ class Ssh:
             raise (
                 self._unreached(finished)
                 if finished.status == 255
-                else ToolchainFailed(f"{self.name}: the connection ended before {argv[0]} did")
+                else ToolchainFailed(f"{self.name}: the connection ended before {call.argv[0]} did")
             )
         if status[-1] == 127:
-            raise ToolchainMissing(f"{self.name}: {argv[0]} was not found there")
+            raise ToolchainMissing(f"{self.name}: {call.argv[0]} was not found there")
         return Finished(status[-1], finished.seconds, False, lines)
 
     def _words(self, argv: Sequence[str], cwd: str, group: str, env: Env) -> str:
