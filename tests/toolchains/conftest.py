@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,38 +30,23 @@ while [ $# -gt 0 ]; do
 done
 exec cp -rL "${1#board:}" "${2#board:}"
 """
-# The container is this machine with the mount's folder in the place of /ptqbridge, as far as words go.
-DOCKER = r"""#!/bin/sh
-printf '%s\n' "$*" >> "$CALLS"
-[ "$1" = rm ] && exit 0
-shift
-for word; do
-    shift
-    case $word in
-    --mount=*) source=${word#*source=}; source=${source%%,target*} ;;
-    --workdir=*) cd "$source/${word#--workdir=/ptqbridge}" ;;
-    --env=*) export "${word#--env=}" ;;
-    --*) ;;
-    *) image=$word; break ;;
-    esac
-done
-[ "$image" = missing ] && { echo "Unable to find image 'missing:latest' locally" >&2; exit 125; }
-exec "$@"
-"""
 
 
 @pytest.fixture
-def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+def calls(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
     """ssh, scp and docker are doubles first on PATH; ``calls()`` is what they were called with."""
     folder = tmp_path / "doubles"
     folder.mkdir()
-    for name, text in (("ssh", SSH), ("scp", SCP), ("docker", DOCKER)):
+    docker = f'#!/bin/sh\nexec {sys.executable} {root}/tests/doubles/docker "$@"\n'
+    for name, text in (("ssh", SSH), ("scp", SCP), ("docker", docker)):
         (folder / name).write_text(text)
         (folder / name).chmod(stat.S_IRWXU)
     log = tmp_path / "calls"
     log.touch()
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("CALLS", str(log))
+    monkeypatch.setenv("DOCKER_STATE", str(tmp_path))  # with the same file for its calls
+    monkeypatch.setenv("DOCKER_IMAGES", "oe:latest")
     return log.read_text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,11 +57,43 @@ def test_a_callback_that_raises_removes_the_container(folder: Path, calls: Calla
 
 
 def test_missing_image_and_program(folder: Path, calls: Callable[[], str]) -> None:
-    with pytest.raises(ToolchainMissing, match=r"docker:missing: Unable to find image") as caught:
+    with pytest.raises(ToolchainMissing, match=r"docker:missing: .*No such image: missing:latest") as caught:
         Docker("missing").run(["true"], folder, log=folder / "log")
     assert "docker pull" in caught.value.hint
     with pytest.raises(ToolchainMissing, match="no-such was not found in the image"):
         Docker("oe").run(["no-such"], folder, cwd="job", log=folder / "log")
+    with pytest.raises(ToolchainMissing, match="/tmp cannot be run in the image"):
+        Docker("oe").run(["/tmp"], folder, cwd="job", log=folder / "log")
+
+
+@pytest.mark.parametrize("status", [1, 125, 126, 127, 255])
+def test_a_status_of_the_program_is_not_dockers(folder: Path, calls: Callable[[], str], status: int) -> None:
+    finished = Docker("oe").run(["sh", "-c", f"echo done; exit {status}"], folder, cwd="job", log=folder / "log")
+    assert (finished.status, finished.lines) == (status, ("done",))
+
+
+def test_no_daemon(folder: Path, calls: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_DOWN", "1")
+    with pytest.raises(ToolchainMissing, match="Cannot connect to the Docker daemon") as caught:
+        Docker("oe").run(["true"], folder, log=folder / "log")
+    assert "daemon must run" in caught.value.hint
+
+
+def test_nothing_of_ours_reaches_the_container(folder: Path, calls: Callable[[], str]) -> None:
+    script = 'printf "%s|" "$HOME" "$SECRET" "$CALLS" "$X" "$(id -u)"'
+    finished = Docker("oe").run(["sh", "-c", script], folder, cwd="job", log=folder / "log", env={"X": "a b"})
+    assert finished.lines == (f"{folder}|||a b|{os.getuid()}|",)
+
+
+def test_the_container_is_gone_after_a_time_out(folder: Path, calls: Callable[[], str]) -> None:
+    """Ending docker's client leaves its container running: it has to be removed by name."""
+    script = ["sh", "-c", "echo $$ > pid; sleep 60"]
+    assert Docker("oe").run(script, folder, cwd="job", log=folder / "log", timeout=1.5).timed_out
+    pid = (folder / "job" / "pid").read_text().strip()
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_no_docker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

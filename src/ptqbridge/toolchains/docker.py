@@ -18,7 +18,9 @@ from ptqbridge.toolchains.program import Call, Env, Finished, Toolchain
 MOUNT = "/ptqbridge"
 """Where the folder stands inside the container."""
 _CLIENT_FAILED, _NOT_EXECUTABLE, _NOT_FOUND = 125, 126, 127
-"""Exit statuses of ``docker run`` itself (docker run reference, "Exit status")."""
+"""Exit statuses of ``docker run`` itself (docker run reference, "Exit status"); a program may use them as well."""
+_OWN = ("docker: ", "Error: ", "unknown flag")
+"""How lines of docker, or podman in its place, begin when it could not run the program."""
 
 
 class Docker(Toolchain):
@@ -56,12 +58,23 @@ class Docker(Toolchain):
         finally:
             if not over:  # ending the client does not end the container
                 _remove(container)
-        if finished.status == _CLIENT_FAILED:
-            said = finished.lines[0] if finished.lines else "docker run failed"
-            raise ToolchainMissing(f"{self.name}: {said}", hint="the image must be on this machine: docker pull it")
-        if finished.status in (_NOT_EXECUTABLE, _NOT_FOUND):
-            raise ToolchainMissing(f"{self.name}: {call.argv[0]} was not found in the image")
+        if finished.status in (_CLIENT_FAILED, _NOT_EXECUTABLE, _NOT_FOUND):
+            self._own_failure(finished, call.argv[0])
         return finished
+
+    def _own_failure(self, finished: Finished, program: str) -> None:
+        """Raise when the status is docker's, not the program's: docker then says so in a line of its own."""
+        said = next((line for line in finished.lines if line.startswith(_OWN)), "")
+        if not said:
+            return
+        if finished.status == _NOT_FOUND:
+            raise ToolchainMissing(f"{self.name}: {program} was not found in the image")
+        if finished.status == _NOT_EXECUTABLE:
+            raise ToolchainMissing(f"{self.name}: {program} cannot be run in the image")
+        hint = "docker's daemon must run, and let this user in"
+        if "No such image" in finished.text or "Unable to find image" in finished.text:
+            hint = "the image must be on this machine: docker pull it"
+        raise ToolchainMissing(f"{self.name}: {said.removeprefix('docker: ')}", hint=hint)
 
 
 def _mount(folder: Path) -> str:
