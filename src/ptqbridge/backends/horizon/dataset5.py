@@ -96,9 +96,9 @@ def _write(place: Workspace, feeds: Sequence[Feed], samples: Samples, asked: Rec
     for sample in samples:
         for feed in feeds:
             name, spec = feed.given.name, float_input(feed)
-            recipe = samples.recipes.get(name) or (None if asked == Recipe() else asked.resolve(spec))
             array = sample.arrays[name]
             if spec != feed.given:
+                recipe = samples.recipes.get(name) or (None if asked == Recipe() else asked.resolve(spec))
                 array = to_runtime(feed, array, recipe, sample.name)
             row = feed.convert(array)
             if name not in stores:
