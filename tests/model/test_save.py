@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +97,23 @@ def test_session_model(tiny: onnx.ModelProto) -> None:
 
 def test_payload(tiny: onnx.ModelProto) -> None:
     assert payload_bytes(tiny) == 4 * (1200 + 300)
+
+
+def test_session_model_of_a_mapped_file(tiny: onnx.ModelProto) -> None:
+    with session_model(tiny, mapped_from=1000) as source:
+        assert isinstance(source, str)
+        folder = Path(source).parent
+        assert len(list(folder.iterdir())) == 2
+        session = onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
+    assert not folder.exists()
+    np.testing.assert_array_equal(session.run(None, FEED)[0], run(tiny.SerializeToString()))
+
+
+def test_session_model_without_a_place_for_files(
+    tiny: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with session_model(tiny, mapped_from=1000) as source:
+        assert isinstance(source, bytes)
+    with pytest.raises(InputError, match="cannot write"), session_model(tiny, inline_limit=1000):
+        pass

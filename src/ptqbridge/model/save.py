@@ -5,21 +5,28 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import onnx
 
-from ptqbridge.files import atomic_path, write_atomic
+from ptqbridge.files import atomic_path, write_atomic, write_failure
 from ptqbridge.model.external import is_external, tensor_bytes
 from ptqbridge.model.walk import all_tensors
 
 INLINE_LIMIT = 2**31 - 2**24
 """Models of more bytes get external data. 16 MiB below protobuf's limit of 2 GiB leaves room for the graph itself."""
 
+MAPPED_FROM = 2**22
+"""From so many bytes of weights on, making a session of a file is faster than of bytes."""
+
 _SMALL = 1024  # shape tensors and scales stay in the model, so that shape inference can see them
 _ALIGNMENT = 4096  # a page, so that the file can be mapped
+
+_Placed = tuple[onnx.TensorProto, int, int]
+"""An initializer without its bytes, and where they start in the data file, and their number."""
 
 
 def payload_bytes(proto: onnx.ModelProto) -> int:
@@ -58,16 +65,39 @@ def save_model(
 
 
 @contextmanager
-def session_model(proto: onnx.ModelProto, *, inline_limit: int = INLINE_LIMIT) -> Iterator[bytes | str]:
+def session_model(
+    proto: onnx.ModelProto, *, mapped_from: int = INLINE_LIMIT, inline_limit: int = INLINE_LIMIT
+) -> Iterator[bytes | str]:
     """What ``onnxruntime.InferenceSession`` takes for ``proto``: its bytes, or for a large model a temporary file.
 
-    The file lives until the block ends; a session made inside may be used after it.
+    The file has the weights beside it: ONNX Runtime maps those, where of bytes it makes several copies. It is written
+    above ``mapped_from`` bytes; where it cannot be, the bytes must do, or above ``inline_limit`` InputError is raised.
+    It lives until the block ends; a session made inside may be used after it, but not save its optimized model.
     """
-    if payload_bytes(proto) <= inline_limit:
+    size = payload_bytes(proto)
+    if size <= min(mapped_from, inline_limit):
         yield proto.SerializeToString()
         return
-    with tempfile.TemporaryDirectory(prefix="ptqbridge-") as folder:
-        yield str(save_model(proto, Path(folder) / "model.onnx", inline_limit=inline_limit)[0])
+    with ExitStack() as stack:
+        try:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ptqbridge-")))
+            model: bytes | str = str(_write_temporary(proto, folder))
+        except OSError as error:
+            if size > inline_limit:
+                raise write_failure(tempfile.gettempdir(), error) from error
+            model = proto.SerializeToString()
+        yield model
+        del model
+
+
+def _write_temporary(proto: onnx.ModelProto, folder: Path) -> Path:
+    """The model and its weights in ``folder``, not synced to the disk: they are gone soon."""
+    path, data = folder / "model.onnx", folder / "model.data"
+    with open(data, "wb") as stream:
+        light, placed = _detach(proto, stream)
+    _refer(placed, data.name)
+    path.write_bytes(light.SerializeToString())
+    return path
 
 
 def _own_data_files(path: Path) -> tuple[Path, ...]:
@@ -81,6 +111,20 @@ def _escape(name: str) -> str:
 
 def _write_data(proto: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, Path]:
     """Write the large initializers' bytes; returns a model that refers to them, and the data file."""
+    digest = hashlib.sha256()
+    staging = path.with_name(f"{path.name}.data")
+    with atomic_path(staging) as temporary, open(temporary, "wb") as stream:
+        light, placed = _detach(proto, stream, digest.update)
+    final = path.with_name(f"{path.name}.{digest.hexdigest()[:12]}.data")
+    os.replace(staging, final)
+    _refer(placed, final.name)
+    return light, final
+
+
+def _detach(
+    proto: onnx.ModelProto, stream: BinaryIO, see: Callable[[bytes], object] | None = None
+) -> tuple[onnx.ModelProto, list[_Placed]]:
+    """Write the large initializers' bytes to ``stream``, and show them to ``see``; the rest of the model, and where."""
     light = onnx.ModelProto(
         ir_version=proto.ir_version,
         producer_name=proto.producer_name,
@@ -96,25 +140,25 @@ def _write_data(proto: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, Pa
     graph.name, graph.doc_string = proto.graph.name, proto.graph.doc_string
     for name in ("node", "input", "output", "value_info", "sparse_initializer", "quantization_annotation"):
         getattr(graph, name).extend(getattr(proto.graph, name))
-    placed: list[tuple[onnx.TensorProto, int, int]] = []
-    digest = hashlib.sha256()
-    staging = path.with_name(f"{path.name}.data")
-    with atomic_path(staging) as temporary, open(temporary, "wb") as stream:
-        for tensor in proto.graph.initializer:
-            if (tensor_bytes(tensor) or 0) <= _SMALL or not tensor.HasField("raw_data"):
-                graph.initializer.append(tensor)
-                continue
-            data = tensor.raw_data
-            stream.write(b"\0" * (-stream.tell() % _ALIGNMENT))
-            offset = stream.tell()
-            stream.write(data)
-            digest.update(data)
-            entry = graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-            entry.data_location = onnx.TensorProto.EXTERNAL
-            placed.append((entry, offset, len(data)))
-    final = path.with_name(f"{path.name}.{digest.hexdigest()[:12]}.data")
-    os.replace(staging, final)
+    placed: list[_Placed] = []
+    for tensor in proto.graph.initializer:
+        if (tensor_bytes(tensor) or 0) <= _SMALL or not tensor.HasField("raw_data"):
+            graph.initializer.append(tensor)
+            continue
+        data = tensor.raw_data
+        stream.write(b"\0" * (-stream.tell() % _ALIGNMENT))
+        offset = stream.tell()
+        stream.write(data)
+        if see is not None:
+            see(data)
+        entry = graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        entry.data_location = onnx.TensorProto.EXTERNAL
+        placed.append((entry, offset, len(data)))
+    return light, placed
+
+
+def _refer(placed: list[_Placed], location: str) -> None:
+    """Write into the initializers of ``placed`` where their bytes are."""
     for entry, offset, length in placed:
-        for key, value in (("location", final.name), ("offset", str(offset)), ("length", str(length))):
+        for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
             entry.external_data.add(key=key, value=value)
-    return light, final

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ptqbridge.errors import InputError, PtqbridgeError
-from ptqbridge.model.save import session_model
+from ptqbridge.model.save import MAPPED_FROM, session_model
 from ptqbridge.quantize.histogram import Collector, Scratch
 from ptqbridge.quantize.kernel import load_kernel
+from ptqbridge.quantize.memory import forget_bytes, give_back
 from ptqbridge.quantize.observe import Observation
 
 if TYPE_CHECKING:
@@ -81,17 +82,23 @@ def open_session(observation: Observation) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # The arena keeps more than a run needs; without it outputs, which take most, would be mapped anew for each sample.
+    options.enable_cpu_mem_arena = any(watch.values for watch in observation.watches)
     options.enable_mem_pattern = False  # a block for all activations per run costs memory, and brings no speed here
-    with session_model(observation.proto) as model:
+    with session_model(observation.proto, mapped_from=MAPPED_FROM) as model:
         if isinstance(model, bytes):
             model += observation.patch
         else:
             with open(model, "ab") as file:
                 file.write(observation.patch)
         try:
-            return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as problem:  # ONNX Runtime's own exceptions share no base class
             raise InputError(f"the model cannot be run by ONNX Runtime: {_first_line(problem)}") from problem
+    forget_bytes(session)
+    del model
+    give_back()
+    return session
 
 
 def collect(

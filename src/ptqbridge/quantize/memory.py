@@ -1,9 +1,11 @@
-"""How much memory a calibration will take, and its tensors split into groups that fit under a cap."""
+"""How much memory a calibration takes, its tensors split into groups that fit under a cap, and memory given back."""
 
 from __future__ import annotations
 
+import ctypes
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from ptqbridge.errors import OptionError
 from ptqbridge.quantize.observe import Observation
@@ -80,3 +82,17 @@ def groups_within(cap: int, observation: Observation, facts: GraphFacts, workers
         groups[-1].append(name)
         taken += size
     return groups
+
+
+def give_back() -> None:
+    """Return to the system what was freed, where the C library can (glibc): it would keep several copies of a model."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):  # another C library; on Windows ``None`` is no library
+        return
+
+
+def forget_bytes(session: Any) -> None:
+    """Let go of the serialized model that an ``onnxruntime.InferenceSession`` keeps; it is for making it again."""
+    if hasattr(session, "_model_bytes"):
+        session._model_bytes = b""

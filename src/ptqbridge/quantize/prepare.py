@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,16 +18,20 @@ import numpy as np
 import onnx
 
 from ptqbridge.errors import InputError
-from ptqbridge.model.save import session_model
+from ptqbridge.model.save import MAPPED_FROM, payload_bytes, session_model
 from ptqbridge.model.walk import all_graphs
 from ptqbridge.quantize.fold import fold_constants, fold_into_conv, inline_constants
 from ptqbridge.quantize.graph import in_order, new_name
+from ptqbridge.quantize.memory import forget_bytes, give_back
 from ptqbridge.quantize.opset import TARGET, CannotRaise, raise_opset
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 QDQ = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
+
+_LARGE = 2**25
+"""Models with more bytes of weights are not run side by side with their prepared twins: that takes several copies."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,16 @@ def prepare(proto: onnx.ModelProto, sample: Mapping[str, npt.NDArray[Any]] | Non
         return _prepared(proto, None)
     with ThreadPoolExecutor(1) as pool:  # the float model runs while the steps are taken
         running = pool.submit(_run, proto, sample)
+        in_turn = payload_bytes(proto) > _LARGE
 
         def same(model: onnx.ModelProto) -> bool:
+            if in_turn:
+                wait([running])
             return _same(model, sample, running)
 
-        return _prepared(proto, same)
+        prepared = _prepared(proto, same)
+    give_back()
+    return prepared
 
 
 def _prepared(proto: onnx.ModelProto, same: Callable[[onnx.ModelProto], bool] | None) -> Prepared:
@@ -70,9 +79,17 @@ def _prepared(proto: onnx.ModelProto, same: Callable[[onnx.ModelProto], bool] | 
         model = onnx.ModelProto()
         model.CopyFrom(proto)
         notes = [_step(step, model) for step in (*always, *steps)]
+        model = _without_remains(model)
         if same is None or same(model) or not steps:
             break
     return Prepared(model, tuple(note for note in (*notes, warning) if note))
+
+
+def _without_remains(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy: Protocol Buffers keeps the memory of what was taken out, such as weights folded into others."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
 
 
 def _step(step: Callable[[onnx.ModelProto], str], model: onnx.ModelProto) -> str:
@@ -88,8 +105,14 @@ def _run(model: onnx.ModelProto, sample: Mapping[str, npt.NDArray[Any]]) -> list
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1  # for one run; a pool would spin longer than it helps
-    with session_model(model) as source:
+    # Nor does rewriting the graph and the weights pay for one run, and it takes several times the memory.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.enable_cpu_mem_arena = False
+    with session_model(model, mapped_from=MAPPED_FROM) as source:
         session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        del source
+    forget_bytes(session)
     values: list[npt.NDArray[Any]] = session.run(None, dict(sample))
     return values
 
