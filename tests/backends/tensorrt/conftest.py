@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from types import CodeType, ModuleType
 from typing import Any
 
 import pytest
@@ -54,13 +55,17 @@ def row_of(plan_of: Callable[..., Plan]) -> Callable[..., Row]:
 
 
 def double(name: str) -> Any:
-    """A module of tests/doubles."""
+    """A module of tests/doubles, fresh each time."""
     path = Path(__file__).parents[2] / "doubles" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    exec(_code(path), module.__dict__)
     return module
+
+
+@cache
+def _code(path: Path) -> CodeType:
+    return compile(path.read_text(encoding="utf-8"), str(path), "exec")
 
 
 @pytest.fixture
@@ -95,4 +100,11 @@ def tensorrt(monkeypatch: pytest.MonkeyPatch, driver: Any) -> Callable[..., Any]
         monkeypatch.setitem(sys.modules, "tensorrt", made)
         return made
 
+    return install
+
+
+@pytest.fixture
+def runs_network() -> Callable[[Any], None]:
+    """Lets engines of the stand-in have the inputs and outputs of the network that was parsed last."""
+    install: Callable[[Any], None] = double("tensorrt_network").install
     return install
