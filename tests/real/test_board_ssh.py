@@ -1,4 +1,4 @@
-"""The board path through a real sshd on this machine: own key, port and host key; hrt_model_exec is the double.
+"""Boards and toolchains through a real sshd on this machine: own key, port and host key; hrt_model_exec is the double.
 
 Journey boards cannot be had here. What is real: OpenSSH's client and server, the remote shell, signals, lost
 connections. The server runs as the user of the test and listens on the loopback address only.
@@ -60,6 +60,7 @@ class Sshd:
         (folder / "sshd_config").write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile {folder}/pid\nUsePAM no\n"
             f"AuthorizedKeysFile {folder}/authorized\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin yes\n"
+            "Subsystem sftp internal-sftp\n"
             f"KbdInteractiveAuthentication no\nSetEnv PATH={folder}/bin:/usr/bin:/bin\n"
         )
         if os.getuid() == 0:
@@ -98,6 +99,7 @@ class Sshd:
         ssh = shutil.which("ssh")
         count = f"echo x >> {self.folder}/trips"
         self._program("ssh", f'{count}\nexec {ssh} -F {self.folder}/ssh_config "$@"', "client")
+        self._program("scp", f'exec {shutil.which("scp")} -F {self.folder}/ssh_config "$@"', "client")
 
     def settings(self, env: dict[str, str]) -> None:
         """What steers the double on the board."""
@@ -414,3 +416,78 @@ def test_the_program_is_missing_then_brought(board: Sshd, monkeypatch: pytest.Mo
     assert status == 0 and "sending" in output, output
     board.trips()
     assert board.run(*SHORT)[0] == 0 and board.trips() == 2 and board.clean()
+
+
+def _tools(board: Sshd, tools: dict[str, str]) -> None:
+    """Programs of a compiler on the server's PATH, found there beside each other as when they are installed."""
+    for name, command in tools.items():
+        board._program(name, f'export PATH={board.folder}/bin:$PATH\nexec {command} "$@"')
+
+
+def _build(board: Sshd, root: Path, *words: str) -> tuple[int, str]:
+    """``ptqbridge build`` for Journey 5 with the compiler on the server."""
+    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    place = f"--toolchain=ssh://{user}@127.0.0.1:{board.port}"
+    environment = {**os.environ, "PATH": f"{board.folder}/client:{os.environ['PATH']}", "PYTHONPATH": f"{root}/src"}
+    environment.pop("PTQBRIDGE_HB_MAPPER", None)
+    net = f"--onnx={root}/examples/mynet/mynet.onnx"
+    argv = [sys.executable, "-m", "ptqbridge", "build", net, "--target=j5", place, "--saveEngine=m.bin", *words]
+    done = subprocess.run(
+        argv,
+        cwd=board.folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def _temporary() -> set[Path]:
+    return set(Path("/tmp").glob("ptqbridge.*"))
+
+
+def test_a_compiler_on_another_machine(board: Sshd, root: Path) -> None:
+    before = _temporary()
+    status, output = _build(board, root, "--int8", f"--calibData={root}/examples/mynet/calib")
+    assert status == 4 and "hb_mapper was not found there" in output, output
+    doubles = {name: f"{sys.executable} {root}/tests/doubles/{name}" for name in ("hb_mapper", "hbdk-cc")}
+    _tools(board, doubles)
+    status, output = _build(board, root, "--int8", f"--calibData={root}/examples/mynet/calib")
+    assert status == 0 and (board.folder / "m.bin").stat().st_size > 0, output
+    assert "End Model Convert" in (board.folder / "m.hb_mapper.log").read_text()
+    kept = (board.folder / "m.bin").read_bytes()
+    status, output = _build(board, root, "--int8", f"--calibData={root}/examples/mynet/calib", "--calibAlgo=load")
+    assert (board.folder / "m.bin").read_bytes() == kept  # refused or failed: the last good one stays
+    board.know("")
+    status, output = _build(board, root)
+    assert status == 4 and "Host key verification failed" in output, output
+    assert _temporary() == before
+
+
+def test_the_real_hb_mapper_on_another_machine(board: Sshd, root: Path, hb_mapper: Path) -> None:
+    """The thresholds are those that the same tool finds on this machine."""
+    before = _temporary()
+    home = hb_mapper.parent
+    _tools(board, {path.name: str(path) for path in home.glob("hb*")})
+    board._program("python3", f'exec {home}/python3 "$@"')
+    words = ("--int8", f"--calibData={root}/examples/mynet/calib", "--calibSamples=20", "--json")
+    status, output = _build(board, root, *words)
+    assert status == 0, output
+    there = json.loads(output[output.index("\n{\n") if not output.startswith("{") else 0 :])
+    argv = [sys.executable, "-m", "ptqbridge", "build", f"--onnx={root}/examples/mynet/mynet.onnx", "--target=j5"]
+    environment = {**os.environ, "PTQBRIDGE_HB_MAPPER": str(hb_mapper), "PYTHONPATH": f"{root}/src"}
+    local = subprocess.run(
+        [*argv, *words, "--saveEngine=l.bin"],
+        cwd=board.folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    here = json.loads(local.stdout)
+    for key in ("nodes", "outputs", "calibration", "estimate"):
+        facts = [answer["targets"]["bayes"]["build"]["facts"][key] for answer in (there, here)]
+        assert facts[0] == facts[1], key
+    assert _temporary() == before

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ptqbridge.cli import main
 from ptqbridge.errors import ToolchainMissing
 from ptqbridge.toolchains.docker import Docker
 
@@ -100,3 +102,24 @@ def test_no_docker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(ToolchainMissing, match="docker cannot be started"):
         Docker("oe").run(["true"], folder, log=folder / "log")
+
+
+def test_a_build_in_a_container(
+    tmp_path: Path, root: Path, calls: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the command line to the product, with the double of hb_mapper in the image and none on this machine."""
+    image = tmp_path / "image"
+    image.mkdir()
+    for name in ("hb_mapper", "hbdk-cc"):
+        (image / name).write_text(f'#!/bin/sh\nexec {sys.executable} {root}/tests/doubles/{name} "$@"\n')
+        (image / name).chmod(0o755)
+    monkeypatch.setenv("DOCKER_PATH", f"{image}:/usr/bin:/bin")
+    monkeypatch.delenv("PTQBRIDGE_HB_MAPPER", raising=False)
+    words = ["build", f"--onnx={root}/examples/mynet/mynet.onnx", "--int8", f"--calibData={root}/examples/mynet/calib"]
+    words += ["--target=j5", "--calibSamples=10", f"--saveEngine={tmp_path}/m.bin"]
+    assert main([*words, "--toolchain=docker:other"]) == 4
+    assert not (tmp_path / "m.bin").exists()
+    assert main([*words, "--toolchain=docker:oe"]) == 0
+    assert (tmp_path / "m.bin").stat().st_size > 0
+    assert "/ptqbridge/job" in calls() and str(root) not in calls()
+    assert {path.stat().st_uid for path in tmp_path.iterdir()} == {os.getuid()}

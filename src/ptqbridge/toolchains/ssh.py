@@ -131,6 +131,8 @@ class Ssh(Toolchain):
         hint = f"'ssh {self.host}' must work without a question"
         if "Host key verification failed" in text:
             hint = f"the host is unknown or its key has changed: check it, then 'ssh {self.host}' once"
+        elif "subsystem request failed" in text or "scp: Connection closed" in text:
+            hint = "scp needs the sftp subsystem of the server there"
         return ToolchainMissing(f"{self.name}: {said}", hint=hint)
 
 
