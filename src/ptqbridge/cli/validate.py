@@ -26,15 +26,16 @@ from ptqbridge.errors import InputError, OptionError
     show_default=True,
     help="Generation of hb_compile.",
 )
+@click.option("--bytecode", is_flag=True, help="It is for hb_compile -m FILE.bc, which needs no model or input keys.")
 @click.option("--strict", is_flag=True, help="Missing files are errors also where the model is not there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--verbose", is_flag=True, hidden=True)
-def command(path: str, target: str, generation: str, strict: bool, as_json: bool, verbose: bool) -> int:
+def command(path: str, target: str, generation: str, bytecode: bool, strict: bool, as_json: bool, verbose: bool) -> int:
     """Print the findings."""
     from ptqbridge.backends.horizon.validate import validate_file
 
     name = horizon_target(target) if target else ""
-    report = validate_file(path, target=name, generation=generation, strict=strict)
+    report = validate_file(path, target=name, generation=generation, strict=strict, bytecode=bytecode)
     version = f"{report.march.tool} {report.generation}"
     if as_json:
         record = {**report.to_dict(), "command": "validate", "file": path, "exit_status": 0 if report.ok else 3}

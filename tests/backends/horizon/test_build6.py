@@ -165,3 +165,99 @@ def test_models_that_cannot_be_built(tool: Path, plan_of: Make, tmp_path: Path) 
         build(plan_of(f"--onnx={tmp_path}/none.onnx", "nash-m", "build"), say=print)
     with pytest.raises(OptionError, match="this version builds ONNX models"):
         build(plan_of("--model=a.caffemodel --deploy=a.prototxt --output=x", "nash-m", "build"), say=print)
+
+
+def test_a_quantized_model_is_compiled_anew(tool: Path, plan_of: Make, tmp_path: Path) -> None:
+    (tmp_path / "q_quantized_model.bc").write_text("double")
+    line = f"--onnx={tmp_path}/q_quantized_model.bc --builderOptimizationLevel=1 --saveEngine={tmp_path}/a.hbm"
+    plan = plan_of(f"{line} --out={tmp_path}/out --outputIOFormats=int32:chw", "nash-m", "build")
+    config = yaml.safe_load(plan.files["hb_compile.yaml"])
+    assert set(config) == {"model_parameters", "compiler_parameters"} and "onnx_model" not in config["model_parameters"]
+    assert not plan.faults and not plan.performance_only
+    result = build(plan, say=lambda text: None)
+    assert result.precision == "as quantized" and not result.performance_only
+    desc = json.loads((tmp_path / "a.hbm").read_text())["desc"]
+    assert (desc["MARCH"], desc["OPTIMIZE_LEVEL"]) == ("nash-m", "O1")
+    assert (tmp_path / "out" / "run.sh").read_text().endswith("hb_compile --config hb_compile.yaml --model a.bc\n")
+
+
+def test_what_a_quantized_model_cannot_take_is_refused(plan_of: Make, tmp_path: Path) -> None:
+    words = "--int8 --calibData=c --mean=1 --shapes=x:1x3x4x4 --layerDeviceTypes=a:CPU --memPoolSize=dlaSRAM:1"
+    plan = plan_of(f"--onnx=q.bc {words}", "nash-p", "build")
+    assert [row.option for row in plan.refused] == [
+        "--calibData=c",
+        "--mean=1",
+        "--shapes=x:1x3x4x4",
+        "--checkOperators",
+    ]
+    assert all("a .bc is quantized already" in row.why for row in plan.refused)
+    over = tmp_path / "o.yaml"
+    over.write_text("calibration_parameters: {per_channel: true}\ncompiler_parameters: {jobs: 4}\n")
+    (row,) = plan_of(f"--onnx=q.bc --horizonYaml={over}", "nash-p", "build").refused
+    assert "calibration_parameters.per_channel would be passed over" in row.why
+
+
+def test_the_record_of_a_build(tool: Path, plan_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ptqbridge.backends.horizon.beside5 import look_beside
+
+    said: list[str] = []
+    result = build(plan_of(f"{CALIBRATED} --saveEngine={tmp_path}/a.hbm", "nash-m", "build"), say=said.append)
+    assert result.facts["estimate"]["latency_us"] == 810.0
+    assert any(text.startswith("the compiler estimates 0.81 ms a frame, 1234.5 frames per second") for text in said)
+    assert [entry["type"] for entry in result.facts["inputs"]] == ["rgb"]  # the recipe beside the samples
+    assert look_beside(f"{tmp_path}/a.hbm").facts["generation"] == "3.5"
+    monkeypatch.setenv("DOUBLE_GENERATION", "3.0")
+    line = f"{MYNET} --saveEngine={tmp_path}/b.hbm"
+    notes = build(plan_of(line, "nash-m", "build"), say=lambda text: None).notes
+    said_so = "the plan was made for hb_compile 3.5, and 3.0.17 ran: --toolchainVersion=3.0 writes for it"
+    assert said_so in notes
+
+
+def test_the_compile_cache_is_the_users_folder(tool: Path, plan_of: Make, tmp_path: Path) -> None:
+    line = f"{CALIBRATED} --saveEngine={tmp_path}/a.hbm --timingCacheFile={tmp_path}/cache --out={tmp_path}/out"
+    build(plan_of(line, "nash-m", "build"), say=lambda text: None)
+    kept = yaml.safe_load((tmp_path / "out" / "hb_compile.yaml").read_text())["compiler_parameters"]
+    assert (kept["cache_mode"], kept["cache_path"]) == ("enable", f"{tmp_path}/cache") and (tmp_path / "cache").is_dir()
+    write_bundle(plan_of(line, "nash-m", "build"), str(tmp_path / "b"), print)
+    assert validate_file(str(tmp_path / "b" / "hb_compile.yaml"), target="nash-m", strict=True).ok
+    assert (tmp_path / "b" / "compile_cache").is_dir()
+
+
+def test_paths_mean_something_elsewhere(
+    plan_of: Make, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container only the workspace is there: model, samples, cache, operators and quant_config lie in it."""
+    seen = tmp_path / "seen.yaml"
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    double = f"{sys.executable} {root}/tests/doubles/hb_compile"
+    docker.write_text(
+        f"""#!{sys.executable}
+import os, re, subprocess, sys
+words = sys.argv[1:]
+if words[0] != "run":
+    sys.exit(0)
+place = next(re.search("source=([^,]*)", word)[1] for word in words if "source=" in word)
+job = os.path.join(place, "job")
+program = words.index("hb_compile")
+if os.path.isdir(job):
+    open({str(seen)!r}, "w").write(open(job + "/hb_compile.yaml").read())
+    os.makedirs(job + "/compile_cache", exist_ok=True)
+    open(job + "/compile_cache/entry", "w").write("cached")
+sys.exit(subprocess.call({double.split()!r} + words[program + 1:], cwd=job if os.path.isdir(job) else "/tmp"))
+"""
+    )
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{docker.parent}:{os.environ['PATH']}")
+    (tmp_path / "q.json").write_text('{"node_config": {"/fc/Gemm": {"qtype": "int16"}}} // a comment')
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "o.yaml").write_text("calibration_parameters: {quant_config: q.json}\n")
+    line = f"{CALIBRATED} --saveEngine={tmp_path}/a.hbm --toolchain=docker:openexplorer --horizonYaml={tmp_path}/o.yaml"
+    result = build(plan_of(f"{line} --timingCacheFile={tmp_path}/cache", "nash-m", "build"), say=lambda text: None)
+    config = yaml.safe_load(seen.read_text())
+    texts = [str(value) for section in config.values() for value in section.values()]
+    assert not [text for text in texts if str(tmp_path) in text or str(root) in text]
+    assert config["compiler_parameters"]["cache_path"] == "./compile_cache"
+    assert (tmp_path / "cache" / "entry").read_text() == "cached"
+    assert config["calibration_parameters"]["quant_config"]["node_config"] == {"/fc/Gemm": {"qtype": "int16"}}
+    assert [(row.layer, row.got) for row in result.asked_got] == [("/fc/Gemm", "int16")]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ptqbridge.backends.horizon.beside5 import keep
 from ptqbridge.backends.horizon.errors6 import explain_failure
 from ptqbridge.backends.horizon.estimate6 import read_estimate, told
 from ptqbridge.backends.horizon.judge6 import asked_got, judge
@@ -32,6 +33,7 @@ from ptqbridge.toolchains.program import Finished, Toolchain
 from ptqbridge.toolchains.select import select
 
 TOOL, CONFIG, LOG = "hb_compile", "hb_compile.yaml", "hb_compile.log"
+BYTECODE = ".bc"
 DATA, CACHE = "calibration_data", "compile_cache"
 Say = Callable[[str], None]
 Steps = Callable[[int, int], None]
@@ -67,7 +69,7 @@ def build(plan: Plan, *, say: Say, progress: Steps | None = None) -> BuildResult
     """
     start = time.monotonic()
     _refuse_faults(plan)
-    model = _onnx(plan)
+    model = _model(plan)
     toolchain = select(str(plan.settings.get("place") or "local"))
     program = _program(toolchain)
     if not program:
@@ -99,25 +101,27 @@ def build(plan: Plan, *, say: Say, progress: Steps | None = None) -> BuildResult
         say(f"writing {artifact}")
         with atomic_path(artifact) as temporary:
             shutil.copyfile(product, temporary)
-    return BuildResult(
-        target=plan.target.name,
-        artifact=artifact,
-        precision=_precision(staged.config),
-        performance_only=plan.performance_only or performance_only,
-        seconds=time.monotonic() - start,
-        facts={
-            **{key: record.to_dict()[key] for key in ("versions", "phases", "nodes", "warnings", "removed")},
-            "log": str(log),
-            "generation": plan.settings.get("toolchain"),
-            "inputs": plan.settings.get("board_inputs", []),
-            **({"estimate": estimate} if estimate else {}),
-            "tool_seconds": round(finished.seconds, 3),
-            **({"checker": checked} if checked else {}),
-            **({"calibration": {**staged.data, "samples_used": record.samples}} if staged.data else {}),
-        },
-        asked_got=rows,
-        notes=tuple(remarks),
-    )
+        result = BuildResult(
+            target=plan.target.name,
+            artifact=artifact,
+            precision=_precision(staged.config) if model else "as quantized",
+            performance_only=plan.performance_only or performance_only,
+            seconds=time.monotonic() - start,
+            facts={
+                **{key: record.to_dict()[key] for key in ("versions", "phases", "nodes", "warnings", "removed")},
+                "log": str(log),
+                "generation": plan.settings.get("toolchain"),
+                "inputs": plan.settings.get("board_inputs", []),
+                **({"estimate": estimate} if estimate else {}),
+                "tool_seconds": round(finished.seconds, 3),
+                **({"checker": checked} if checked else {}),
+                **({"calibration": {**staged.data, "samples_used": record.samples}} if staged.data else {}),
+            },
+            asked_got=rows,
+            notes=tuple(remarks),
+        )
+        keep(result, product)
+    return result
 
 
 def _refuse_faults(plan: Plan) -> None:
@@ -147,7 +151,10 @@ def _command(plan: Plan) -> tuple[tuple[str, ...], str]:
     raise OptionError(f"--onnx: expected the path of a model to build for {plan.target.name}")
 
 
-def _onnx(plan: Plan) -> Model:
+def _model(plan: Plan) -> Model | None:
+    """The model; None for a .bc, into which nobody here can look."""
+    if plan.build.model.path.endswith(BYTECODE):
+        return None
     if plan.build.model.format != "onnx":
         raise OptionError(f"--{plan.build.model.format}: this version builds ONNX models for {plan.target.name}")
     model = loaded(plan.build.model.path)
@@ -161,7 +168,7 @@ def _onnx(plan: Plan) -> Model:
     return model
 
 
-def stage(plan: Plan, model: Model, place: Workspace, say: Say, *, here: bool = False) -> Staged:
+def stage(plan: Plan, model: Model | None, place: Workspace, say: Say, *, here: bool = False) -> Staged:
     """Put model, samples and configuration into ``place``, with paths that hold wherever that folder lies.
 
     ``here``: the tool runs on this machine, and its cache stays where it is.
@@ -169,17 +176,18 @@ def stage(plan: Plan, model: Model, place: Workspace, say: Say, *, here: bool = 
     import yaml
 
     argv, product = _command(plan)
-    name = f"{PurePosixPath(product).stem}.onnx"
-    place.copy(model.path, name)
-    home = Path(model.path).resolve().parent
-    for file in model.external_files:
+    name = f"{PurePosixPath(product).stem}{BYTECODE if model is None else '.onnx'}"
+    place.copy(plan.build.model.path, name)
+    home = Path(plan.build.model.path).resolve().parent
+    for file in model.external_files if model else ():
         place.copy(file, str(file.resolve().relative_to(home)))
     config: dict[str, Any] = {}
     data: dict[str, Any] = {}
     if CONFIG in plan.files:
         config = {section: dict(keys) for section, keys in yaml.safe_load(plan.files[CONFIG]).items()}
-        config["model_parameters"]["onnx_model"] = f"./{name}"
-        data = _samples(plan, model, place, config.get("calibration_parameters", {}), say)
+        if model:
+            config["model_parameters"]["onnx_model"] = f"./{name}"
+            data = _samples(plan, model, place, config.get("calibration_parameters", {}), say)
         quant = config.get("calibration_parameters", {}).get("quant_config")
         if isinstance(quant, str) and quant:  # a path means nothing to a tool elsewhere
             config["calibration_parameters"]["quant_config"] = read_quant_config(quant)
@@ -193,7 +201,7 @@ def stage(plan: Plan, model: Model, place: Workspace, say: Say, *, here: bool = 
         place.write(CONFIG, str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=2**20)))
     original = os.path.abspath(plan.build.model.path)
     argv = tuple(name if word == original else word for word in argv)
-    return Staged(argv, product, config, data, int(data.get("samples", 0)) * len(model.inputs))
+    return Staged(argv, product, config, data, int(data.get("samples", 0)) * len(model.inputs if model else ()))
 
 
 def _cache(path: str, place: Workspace, *, here: bool) -> str:
@@ -329,12 +337,12 @@ def write_bundle(plan: Plan, folder: str, say: Say) -> list[str]:
     for name in (DATA, CACHE, "given", "custom_op"):  # those of an earlier bundle
         if (place.job / name).is_dir():
             shutil.rmtree(place.job / name)
-    staged = stage(plan, _onnx(plan), place, say)
+    staged = stage(plan, _model(plan), place, say)
     write_atomic(place.job / "run.sh", script(staged))
     return sorted(str(part) for part in place.job.iterdir())
 
 
-def _leave_bundle(plan: Plan, model: Model, say: Say) -> None:
+def _leave_bundle(plan: Plan, model: Model | None, say: Say) -> None:
     """Write the bundle, then raise ToolchainMissing with the one line that says how to run it."""
     folder = plan.build.out or f"{Path(plan.build.model.path).stem}-{plan.target.name}"
     write_bundle(plan, folder, say)

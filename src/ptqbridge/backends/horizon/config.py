@@ -38,8 +38,9 @@ def complete(settings: Settings, context: Context) -> tuple[Settings, tuple[Fill
     fill("model_parameters.output_model_file_prefix", context.prefix)
     if context.recent:
         fill("model_parameters.enable_vpu", True)
-    _fill_inputs(full, context, fill)
-    _fill_calibration(context, fill)
+    if not context.bytecode:
+        _fill_inputs(full, context, fill)
+        _fill_calibration(context, fill)
     top = f"O{context.march.top_level}"
     fill("compiler_parameters.optimize_level", top, "the highest level: timing means nothing at a lower one")
     fill("compiler_parameters.compile_mode", "latency")

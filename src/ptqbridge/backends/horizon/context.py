@@ -46,6 +46,11 @@ class Context:
         return bool(self.request.build.calibration.data or self.own_data)
 
     @property
+    def bytecode(self) -> bool:
+        """Whether the model is a .bc of hb_compile, quantized already."""
+        return self.march.journey6 and self.request.build.model.path.endswith(".bc")
+
+    @property
     def loads(self) -> bool:
         """Whether ranges come from the model's own Q/DQ nodes."""
         return self.request.build.calibration.algorithm == "load"

@@ -59,7 +59,12 @@ def _yaml(name: str, text: str, context: Context) -> Iterator[str]:
 
     config: Mapping[str, Any] = yaml.safe_load(text)
     report = validate(
-        config, os.curdir, target=context.march.name, generation=context.toolchain, network=context.network
+        config,
+        os.curdir,
+        target=context.march.name,
+        generation=context.toolchain,
+        network=context.network,
+        bytecode=context.bytecode,
     )
     for finding in report.errors:
         if not to_be_written(finding.rule, finding.key, finding.value):

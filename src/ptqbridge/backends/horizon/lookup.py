@@ -41,7 +41,7 @@ class Network:
 
 def look_up(model: ModelFile) -> tuple[Network | None, str]:
     """The network, or None with a note saying what could not be looked up."""
-    if model.format != "onnx":
+    if model.format != "onnx" or model.path.endswith(".bc"):
         return None, ""
     if not Path(model.path).is_file():
         return None, f"{model.path or '--onnx'} was not found: input names, shapes and node names were not checked"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ptqbridge.backends.horizon.bytecode6 import NOTE, keep, refuse_lost
 from ptqbridge.backends.horizon.config import complete, config_name, render, undetermined
 from ptqbridge.backends.horizon.context import Context
 from ptqbridge.backends.horizon.faults6 import with_faults
@@ -41,6 +42,8 @@ def plan(request: Request, toolchain: str = "") -> Plan:
         context = replace(context, fast_perf=True)
         settings = collect(context)
     rows, _ = map_options(request, RULES, context)
+    if context.bytecode:
+        rows = refuse_lost(rows, context)
     notes = [missing] if missing else []
     fills: list[Filled] = [found] if found else []
     steps: tuple[Step, ...] = ()
@@ -54,6 +57,8 @@ def plan(request: Request, toolchain: str = "") -> Plan:
         else:
             settings, filled = complete(settings, context)
             lay_over(settings, context.overlay)
+            if context.bytecode:
+                keep(settings)
             fills += (fill for fill in filled if _stands(fill, settings))
             files[config_name(context)] = render(settings)
         steps = build_steps(settings, context)
@@ -64,7 +69,7 @@ def plan(request: Request, toolchain: str = "") -> Plan:
         fills += filled if context.march.journey6 or context.value("board") else ()
         files["board.sh"] = script(board)
         notes += _board_notes(context)
-    made_up = _made_up(context)
+    made_up = "" if context.bytecode else _made_up(context)
     record = settings.to_dict() | {"march": context.march.name, "fast_perf": context.fast_perf}
     if context.march.journey6:
         record["toolchain"] = generation
@@ -81,7 +86,7 @@ def plan(request: Request, toolchain: str = "") -> Plan:
         record,
         made_up,
     )
-    if context.overlay and files.get(config_name(context)):
+    if context.overlay and files.get(config_name(context)) and not context.bytecode:
         made = checked(made, generation, network)
     if march.journey6 and "run.sh" in files:
         made = with_faults(made, settings, context)
@@ -139,13 +144,15 @@ def preview(name: str, value: object, target: Target) -> Outcome:
 
 
 def _precision(context: Context) -> list[Filled]:
-    if context.request.gave("int8", "best", "fp16"):
+    if context.bytecode or context.request.gave("int8", "best", "fp16"):
         return []
     why = "no precision was asked, which means fp32 in trtexec; a BPU computes in int8, so int8 is what is built"
     return [Filled("precision", "int8", why)]
 
 
 def _build_notes(settings: Settings, context: Context) -> list[str]:
+    if context.bytecode:
+        return [NOTE]
     notes = []
     march = context.march
     if context.fast_perf:

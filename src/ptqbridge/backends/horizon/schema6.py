@@ -19,6 +19,9 @@ from ptqbridge.backends.horizon.schema import (
 UNDOCUMENTED = ("nash-starry-p",)
 """A march word in the tool's choice list that no document explains."""
 OPTIMIZATION = ("set_model_output_int8", "set_model_output_int16", "set_all_nodes_int16", "run_fast")
+_MODEL_KEYS = "march working_dir output_model_file_prefix remove_node_type remove_node_name enable_vpu enable_spu"
+READ_WITH_BYTECODE = ("compiler_parameters.", *(f"model_parameters.{key}" for key in _MODEL_KEYS.split()))
+"""What the tool reads of a YAML beside a .bc (``-c YAML -m FILE.bc``)."""
 _DEAD = "it has no effect any more"
 
 
@@ -107,3 +110,8 @@ def table(generation: str = "3.5") -> Table:
             "custom_op_dir": Key("text"),
         },
     }
+
+
+def is_read(path: str) -> bool:
+    """Whether a ``section.key`` counts beside a .bc."""
+    return path.startswith(READ_WITH_BYTECODE)

@@ -79,6 +79,8 @@ def fast_perf_serves(settings: Settings, context: Context) -> bool:
     """
     if not context.builds or context.calibrated or context.overlay or context.request.build.model.format != "onnx":
         return False
+    if context.bytecode:
+        return False
     fixed = {
         "compiler_parameters.optimize_level": f"O{context.march.top_level}",
         "compiler_parameters.debug": True,

@@ -46,7 +46,8 @@ def _build_command(settings: Settings, context: Context, path: str) -> tuple[str
     kind = () if march.journey6 else ("--model-type", context.request.build.model.format)
     tool = ("hb_compile",) if march.journey6 else ("hb_mapper", "makertbin")
     if not context.fast_perf:
-        return (*tool, "--config", config_name(context), *kind)
+        model = ("--model", path) if context.bytecode else ()
+        return (*tool, "--config", config_name(context), *kind, *model)
     shapes = [word for name, dims in settings.shapes.items() for word in ("-i", name, dims)]
     return (*tool, *kind, "--fast-perf", "--model", path, "--march", march.name, *shapes)
 

@@ -19,6 +19,7 @@ from ptqbridge.errors import InputError
 from ptqbridge.spec import ModelFile
 
 RULES = (*crossrules.RULES, noderules.nodes, noderules.named_nodes, quantrules.quant_config)
+_FORM = ("unknown key", "section", "duplicate", "generation")
 _NULL_ALLOWED = ("quant_config", "max_percentile", "max_l2m_size")
 
 
@@ -52,7 +53,9 @@ class Report:
         }
 
 
-def validate_file(path: str, *, target: str = "", generation: str = "3.5", strict: bool = False) -> Report:
+def validate_file(
+    path: str, *, target: str = "", generation: str = "3.5", strict: bool = False, bytecode: bool = False
+) -> Report:
     """Check a YAML file; relative paths in it start at its folder, as for the tools.
 
     ``target`` is the march it is meant for ("": its own). A missing model or folder is a remark where the model is
@@ -61,7 +64,8 @@ def validate_file(path: str, *, target: str = "", generation: str = "3.5", stric
     """
     config, doubled = read_yaml(path)
     folder = os.path.dirname(os.path.abspath(path))
-    return validate(config, folder, target=target, generation=generation, strict=strict, doubled=doubled)
+    options: dict[str, Any] = {"target": target, "generation": generation, "strict": strict, "bytecode": bytecode}
+    return validate(config, folder, doubled=doubled, **options)
 
 
 def validate(
@@ -73,8 +77,13 @@ def validate(
     strict: bool = False,
     doubled: tuple[str, ...] = (),
     network: Network | None = None,
+    bytecode: bool = False,
 ) -> Report:
-    """Check a YAML's content; see ``validate_file``. ``network`` is the model's facts where they are known already."""
+    """Check a YAML's content; see ``validate_file``.
+
+    ``network`` is the model's facts where they are known already; ``bytecode``: the YAML is for a .bc, beside which
+    the tool looks at no model, input or calibration keys.
+    """
     march = march_of(config, target)
     generation = generation if march.journey6 else march.generations[0]
     table = schema6.table(generation) if march.journey6 else schema5.table()
@@ -103,6 +112,8 @@ def validate(
     view = View(kept, march, generation, folder, network, away, bad)
     for rule in RULES:
         found += [finding for finding in rule(view) if finding.key not in bad]
+    if bytecode:
+        found = [finding for finding in found if finding.rule in _FORM or schema6.is_read(finding.key)]
     return Report(march, generation, tuple(_once(found)))
 
 

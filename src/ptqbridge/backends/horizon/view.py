@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from ptqbridge.backends.horizon import schema5, schema6
 from ptqbridge.backends.horizon.lookup import Network
 from ptqbridge.backends.horizon.marches import MARCHES, March
 from ptqbridge.backends.horizon.schema import dims, entries
@@ -141,6 +142,13 @@ def march_of(config: Mapping[str, Any], target: str = "") -> March:
         return MARCHES[target]
     if word.startswith("nash"):
         return MARCHES["nash-p" if word.endswith("-p") else "nash-e"]
-    calibration = config.get("calibration_parameters")
-    later = isinstance(calibration, Mapping) and "quant_config" in calibration
-    return MARCHES["nash-e" if later else "bayes"]
+    return MARCHES["nash-e" if _of_journey6(config) else "bayes"]
+
+
+def _of_journey6(config: Mapping[str, Any]) -> bool:
+    """Whether more of the keys are hb_compile's alone than hb_mapper's, counting those that only one needs."""
+    needs = {"input_layout_rt", "norm_type", "cal_data_type", "enable_int16", "preprocess_on"}
+    found = {str(key) for content in config.values() if isinstance(content, Mapping) for key in content}
+    late = found & {key for keys in schema6.table().values() for key in keys}
+    early = found & {key for keys in schema5.table().values() for key in keys}
+    return len(late - early) > len(needs & found)
