@@ -16,6 +16,12 @@ from ptqbridge.quantize.histogram import Tail
 LEVELS = 128
 """Magnitudes an int8 value can take on one side of zero, as in NVIDIA's public descriptions (8 bits less the sign)."""
 
+_SMOOTHED = 9
+"""Neighbouring divergences that hb_mapper's ``kl`` averages."""
+
+_EMPTY = 1e-9
+"""The share that it gives to an empty last group."""
+
 _TIE = 1e-12
 """Divergences nearer than this are equal: they differ by the rounding of sums in another order only."""
 
@@ -112,13 +118,13 @@ def entropy2_threshold(counts: npt.NDArray[np.int64], width: float, amax: float,
 
 
 def merged_divergences(
-    counts: npt.NDArray[np.int64], stops: npt.NDArray[np.intp], levels: int = LEVELS
+    counts: npt.NDArray[np.int64], stops: npt.NDArray[np.intp], levels: int = LEVELS, floor: float = 0.0
 ) -> npt.NDArray[np.float64]:
     """Kullback-Leibler divergence of clipping after ``i`` bins for each ``i`` in ``stops``, with groups of equal width.
 
     As ``entropy_divergences``, but all groups have ``i // levels`` bins, the last one also what is left over, and
-    everything beyond ``i`` is added to bin ``i - 1`` in any case, which then counts as filled. The divergence is
-    infinite where the last group holds nothing of its own.
+    everything beyond ``i`` is added to bin ``i - 1`` in any case, which then counts as filled. Where the last group
+    holds nothing of its own, Q has ``floor`` there (of a total of 1); with 0 the divergence is infinite.
     Source: the example of S. Migacz, "8-bit Inference with TensorRT", GTC 2017, and its many public implementations.
     """
     h = counts.astype(np.float64)
@@ -135,14 +141,18 @@ def merged_divergences(
     last_sum = inside - sums[last_start]
     last_filled = filled[stops] - filled[last_start] + ((outside > 0) & (h[stops - 1] == 0))
     with np.errstate(divide="ignore", invalid="ignore"):
-        last_log_share = np.where(last_sum > 0, np.log(last_sum / np.maximum(last_filled, 1.0)), 0.0)
+        last_share = np.where(last_sum > 0, last_sum / np.maximum(last_filled, 1.0), floor * inside)
+        last_log_share = np.where(last_share > 0, np.log(last_share), 0.0)
         divergence: npt.NDArray[np.float64] = (
             terms[stops - 1]
             + _x_log_x(h[stops - 1] + outside)
             - first[width - 1]
             - (last_sum + outside) * last_log_share
         ) / total - np.log(total / inside)
-    divergence[(outside > 0) & (last_sum == 0)] = np.inf
+    if floor:
+        divergence[inside == 0] = -np.log(floor)
+    else:
+        divergence[(outside > 0) & (last_sum == 0)] = np.inf
     return divergence
 
 
@@ -164,18 +174,24 @@ def horizon_kl_threshold(counts: npt.NDArray[np.int64], width: float, amax: floa
     """The threshold that Horizon's hb_mapper chooses with ``calibration_type: kl``.
 
     The histogram has bins of ``width``, the largest magnitude of the first batch over 1024. With the first bin cleared,
-    ``merged_divergences`` is searched at 128, 132, 136, ... short of the whole histogram; the first least wins, and the
-    threshold is the middle of the last bin kept, at most ``amax``; it is ``amax`` where no candidate has a finite
-    divergence. The rule was found from thresholds that version 1.24.3 wrote, and gives each of them.
+    ``merged_divergences`` is taken at each stop from 128 on that is short of the whole histogram, and averaged over
+    every 9 neighbouring stops. The first least average wins, and the threshold is the middle of the bin at its middle
+    stop: (i + 4.5) * width for the stops i to i + 8, at most ``amax``. When everything lies in the last bin, as for a
+    constant tensor, no stop says anything, and it is the middle of the ninth bin from the end.
+
+    The rule was found from some thousand histograms given to the calibrating operator of version 1.24.3. Of 1000
+    tensors of 30 and more values 997 got the same threshold, of 400 histograms with few values far beyond the rest 390.
+    The others had averages that differ by rounding only. The share of an empty last group is known to a factor of 2.
     """
     counts = counts.copy()
     counts[0] = 0
-    stops = np.arange(LEVELS, len(counts), 4)
-    if not len(stops) or not counts.any():
+    if len(counts) < LEVELS + _SMOOTHED or not counts.any():
         return amax
-    divergence = merged_divergences(counts, stops)
-    best = _first_least(divergence)
-    return min((int(stops[best]) - 0.5) * width, amax) if np.isfinite(divergence[best]) else amax
+    if not counts[:-1].any():
+        return min((len(counts) - _SMOOTHED + 0.5) * width, amax)
+    divergence = merged_divergences(counts, np.arange(LEVELS, len(counts)), floor=_EMPTY)
+    smooth = np.lib.stride_tricks.sliding_window_view(divergence, _SMOOTHED).mean(axis=1)
+    return min((LEVELS + _first_least(smooth) + _SMOOTHED // 2 + 0.5) * width, amax)
 
 
 def mse_threshold(counts: npt.NDArray[np.int64], width: float, amax: float, levels: int = LEVELS) -> float:
