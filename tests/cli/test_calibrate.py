@@ -280,3 +280,43 @@ def test_wrong_calls_of_the_file_commands(ptq: Ptq, cache: Path, words: list[str
     assert answer.status == status
     assert answer.err.startswith("ptqbridge: error: ")
     assert sorted(os.listdir(cache.parent)) == before
+
+
+def test_convert_data_between_the_generations(ptq: Ptq, few: list[str], tmp_path: Path) -> None:
+    assert ptq("calibrate", *few, "--target=j5", "--out=five").status == 0
+    assert ptq("calibrate", *few, "--target=j6m", "--out=six").status == 0
+    there = ptq("calibrate", "convert", "five", "made6", "--target=j6e")
+    assert there.status == 0 and "Journey 5 data, 8 samples" in there.out and "lost: nothing" in there.out
+    back = json.loads(ptq("calibrate", "convert", "six", "made5", "--json").out)
+    assert back["lost"] == [] and back["yaml"]["norm_type"] == "data_mean_and_scale"
+    for made, own in (("made6/input1/00003.npy", "six/input1/00003.npy"), ("made5", "five")):
+        if made == "made5":
+            made, own = "made5/input1_f32/00003.bin", "five/input1_f32/00003.bin"
+        assert (tmp_path / made).read_bytes() == (tmp_path / own).read_bytes()
+
+
+def test_data_of_a_compiler_give_the_same_ranges(ptq: Ptq, few: list[str], tmp_path: Path) -> None:
+    """Journey 5's pixels must not be taken for what the float model wants."""
+    assert ptq("calibrate", *few, "--target=j5", "--out=five").status == 0
+    assert ptq("calibrate", *few, "--out=a.json").status == 0
+    assert ptq("calibrate", few[0], "--calibData=five", "--out=b.json").status == 0
+    one, other = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert one["tensors"] == other["tensors"] and one["details"]["recipes"] == other["details"]["recipes"]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "text"),
+    [
+        (["m.cache", "folder"], 2, "ranges hold no samples"),
+        (["five", "x.cache"], 2, "samples become ranges only by running the model"),
+        (["five", "other", "--target=trt"], 2, "expected one of Horizon's"),
+        ([".", "other"], 3, "found a folder that calibrate did not write"),
+        (["m.cache", "other", "--target=j5"], 3, "found no folder"),
+    ],
+)
+def test_what_cannot_be_converted(
+    ptq: Ptq, cache: Path, few: list[str], words: list[str], status: int, text: str
+) -> None:
+    assert ptq("calibrate", *few, "--target=j5", "--out=five").status == 0
+    answer = ptq("calibrate", "convert", *words)
+    assert answer.status == status and text in answer.err

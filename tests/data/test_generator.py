@@ -73,3 +73,17 @@ def test_nan_items(tmp_path: Path) -> None:
     samples = open_samples(path, [SPEC], skip_broken=1)
     assert len(list(samples)) == 4
     assert len(samples.skipped) == 1
+
+
+def test_a_function_must_yield_the_same_again(tmp_path: Path) -> None:
+    path = script(tmp_path, "def load_data():\n    yield {'x': np.random.rand(1, 2)}")
+    with pytest.raises(InputError, match="yielded other data than the first time") as caught:
+        list(open_samples(path, [SPEC]))
+    assert "seed" in caught.value.hint
+
+
+def test_a_function_that_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ptqbridge.data.generator.MOST", 50)
+    path = script(tmp_path, "def load_data():\n    while True:\n        yield {'x': np.zeros((1, 2))}")
+    with pytest.raises(InputError, match="yielded more than 50 samples; does it ever end"):
+        open_samples(path, [SPEC])

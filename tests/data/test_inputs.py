@@ -70,3 +70,10 @@ def test_wrong_type_and_place(tmp_path: Path, save_npy: Callable[..., Path]) -> 
         load_input(tmp_path, SPEC, SHAPE)
     with pytest.raises(InputError, match="is open; give it with --shapes"):
         load_input(tmp_path / "a.npy", SPEC)
+
+
+def test_a_recipe_beside_a_picture_counts(save_picture: Callable[..., Path]) -> None:
+    path = save_picture("d/a.png")
+    plain = load_input(path, SPEC, SHAPE)
+    (path.parent / "recipe.yaml").write_text("mean: 0.5\nstd: 0.5\n")
+    assert np.allclose(load_input(path, SPEC, SHAPE), plain * 2 - 1, atol=1e-6)

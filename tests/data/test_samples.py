@@ -285,3 +285,73 @@ def test_memory_is_flat(save_npy: SaveNpy, image_input: TensorSpec) -> None:
 def test_no_inputs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the model has no inputs"):
         open_samples(tmp_path, [])
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "recipe.yml", "recipe.json"])
+@pytest.mark.parametrize("packed", ["folder", "zip", "zipped folder", "list"])
+def test_a_recipe_beside_the_data_is_found(
+    tmp_path: Path, image_input: TensorSpec, save_picture: Callable[..., Path], name: str, packed: str
+) -> None:
+    import zipfile
+
+    picture = save_picture("d/a.png")
+    (tmp_path / "d" / name).write_text('{"mean": 0.5, "std": 0.25}')
+    path = tmp_path / "d"
+    if packed == "list":
+        (tmp_path / "d" / "all.txt").write_text("a.png\n")
+        path = tmp_path / "d" / "all.txt"
+    elif packed != "folder":
+        path = tmp_path / "d.zip"
+        top = "d/" if packed == "zipped folder" else ""
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.write(picture, f"{top}a.png")
+            archive.write(tmp_path / "d" / name, f"{top}{name}")
+    samples = open_samples(path, [image_input])
+    (recipe,) = samples.recipes.values()
+    assert (recipe.mean, recipe.std) == ((0.5,) * 3, (0.25,) * 3)
+    assert any(name in note for note in samples.notes)
+
+
+def test_two_recipes_are_one_too_many(
+    tmp_path: Path, image_input: TensorSpec, save_picture: Callable[..., Path]
+) -> None:
+    save_picture("d/a.png")
+    for name in ("recipe.yaml", "recipe.json"):
+        (tmp_path / "d" / name).write_text('{"mean": 0.5}')
+    with pytest.raises(InputError, match=r"found recipe\.yaml and recipe\.json"):
+        open_samples(tmp_path / "d", [image_input])
+
+
+def test_a_zip_of_one_file(tmp_path: Path, image_input: TensorSpec, save_npy: Callable[..., Path]) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        archive.write(save_npy("x.npy", np.ones((5, 3, 8, 6), np.float32)), "x.npy")
+    assert len(open_samples(tmp_path / "d.zip", [image_input])) == 5
+
+
+def test_a_damaged_picture_in_a_zip_is_broken(
+    tmp_path: Path, image_input: TensorSpec, save_picture: Callable[..., Path]
+) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        for name in ("a.png", "b.png"):
+            archive.write(save_picture(name), name)
+    content = bytearray((tmp_path / "d.zip").read_bytes())
+    content[80:90] = bytes(10)
+    (tmp_path / "d.zip").write_bytes(content)
+    samples = open_samples(tmp_path / "d.zip", [image_input], skip_broken=1)
+    assert len(list(samples)) == 1 and "a.png" in samples.left[0].sample
+
+
+def test_those_left_out_are_counted_once(
+    tmp_path: Path, image_input: TensorSpec, save_npy: Callable[..., Path]
+) -> None:
+    for index in range(4):
+        save_npy(f"d/{index}.npy", np.full((1, 3, 8, 6), np.nan if index == 1 else 1, np.float32))
+    (tmp_path / "d" / "3.npy").write_bytes(b"cut")
+    samples = open_samples(tmp_path / "d", [image_input], skip_broken=2)
+    assert len(list(samples)) == 2
+    assert (samples.used, samples.found) == (2, 4)
+    assert [left.sample.rpartition("/")[2] for left in samples.left] == ["3.npy", "1.npy"]

@@ -71,3 +71,12 @@ def test_chunks_of_a_damaged_member(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(BrokenData, match=r"a\.bin: cannot be read \(Bad CRC"):
         b"".join(chunks(Archive(str(path)), "a.bin"))
+
+
+@pytest.mark.parametrize("name", ["../evil.npy", "a/../../evil.npy", "/etc/evil.npy", "..\\evil.npy"])
+def test_members_outside_of_the_archive_are_refused(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        archive.writestr("a.npy", b"x")
+        archive.writestr(name, b"x")
+    with pytest.raises(InputError, match="path traversal"):
+        Archive(str(tmp_path / "d.zip")).names()

@@ -51,7 +51,8 @@ def test_npy_files_hold_what_the_model_wants(tmp_path: Path, pictures: Path) -> 
         assert np.array_equal(np.load(f"{folder}/0000{index}.npy"), sample.arrays["in:put"])
     record = json.loads((tmp_path / "out/data.json").read_text())
     assert record["fingerprint"] == samples.fingerprint
-    assert record["inputs"]["in:put"] == {"folder": "in_put", "dtype": "float32", "shape": [1, 3, 8, 6]}
+    form = {"folder": "in_put", "dtype": "float32", "shape": [1, 3, 8, 6], "pixels": False}
+    assert record["inputs"]["in:put"] == form
     assert Recipe.from_mapping(record["recipes"]["in:put"]) == samples.recipes["in:put"]
     assert len(record["samples"]) == 3
     again = open_samples(folder, [IMAGE])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import click
@@ -39,20 +40,37 @@ _verbose = click.option("--verbose", is_flag=True, expose_value=False, help="Sho
     type=click.Choice(["entropy2", "entropy", "minmax", "legacy"]),
     help="Calibrator in a cache's header.",
 )
+@click.option("--target", metavar="T", default="", help="For folders of data: the Horizon target that B is for.")
 @_json
 @_verbose
 def convert(
-    source: str, out: str, onnx: str | None, scheme: str, version: str, calibrator: str | None, as_json: bool
+    source: str,
+    out: str,
+    onnx: str | None,
+    scheme: str,
+    version: str,
+    calibrator: str | None,
+    target: str,
+    as_json: bool,
 ) -> int:
     """Write the ranges of file A as B; B's ending says the form.
 
     .json is ranges.json, .cache or .calib a TensorRT cache, .ort.json ONNX Runtime's calibration cache (1.31 on),
-    .table.json its table of [min, max]. What B cannot hold is said, line by line.
+    .table.json its table of [min, max], .flatbuffers and .ort.cache the tables of its TensorRT provider. What B cannot
+    hold is said, line by line. A folder of calibration data that calibrate wrote for one generation of Horizon's
+    compilers becomes one for --target.
     """
+    if os.path.isdir(source) or target:
+        return _convert_data(source, out, target, as_json=as_json)
     from ptqbridge.quantize.formats import Loss, read_ranges, write_ranges
     from ptqbridge.quantize.formats.writing import require_form
     from ptqbridge.report.calibration import converted, origin
 
+    if not os.path.splitext(out)[1]:
+        raise OptionError(
+            f"{out}: expected a file; ranges hold no samples, so they cannot become a folder of calibration data",
+            hint="calibrate --onnx=MODEL --calibData=SAMPLES --target=j5 --out=FOLDER writes one",
+        )
     form = require_form(out)
     loaded = read_ranges(source)
     ranges, losses, notes = loaded.ranges, list(loaded.losses), list(loaded.notes)
@@ -78,6 +96,44 @@ def convert(
     else:
         lines = [origin(loaded), *converted(losses, notes), f"wrote {out}: {form}, {len(ranges.tensors)} tensors"]
         click.echo("\n".join(lines))
+    return 0
+
+
+def _convert_data(source: str, out: str, target: str, *, as_json: bool) -> int:
+    """A data folder of one generation of compilers to another's."""
+    from ptqbridge.backends import resolve
+    from ptqbridge.data.recorded import find_record
+    from ptqbridge.data.samples import open_samples
+    from ptqbridge.errors import InputError
+    from ptqbridge.quantize.alone import write_folders
+
+    record = find_record(source)
+    if record is None:
+        what = "a folder that calibrate did not write" if os.path.isdir(source) else "no folder"
+        raise InputError(
+            f"{source}: expected a file of ranges or a folder of Horizon data with its data.json, found {what}",
+            hint="calibration data holds samples, not ranges: calibrate --onnx=MODEL --calibData=FOLDER finds them",
+        )
+    if os.path.splitext(out)[1] and not os.path.isdir(out):
+        raise OptionError(
+            f"{out}: expected a folder; samples become ranges only by running the model on them",
+            hint=f"calibrate --onnx=MODEL --calibData={source} --out={out} does",
+        )
+    chosen = resolve(target or ("j5" if record.journey6 else "j6m"))
+    if chosen.backend != "horizon":
+        raise OptionError(f"--target={target}: expected one of Horizon's, since B is a folder of calibration data")
+    samples = open_samples(record.root, record.inputs())
+    journey6 = chosen.name.startswith("nash")
+    written = write_folders(samples, record.inputs(), out, journey6=journey6)
+    kinds = [f"Journey {6 if six else 5} data" for six in (record.journey6, journey6)]
+    if as_json:
+        head = {"from": kinds[0], "to": kinds[1], "out": out, "samples": written.samples, "lost": []}
+        _print("convert", {**head, "folders": written.folders, "yaml": written.yaml, "notes": list(written.notes)})
+        return 0
+    lines = [f"{source}: {kinds[0]}, {len(record.samples)} samples", "lost: nothing"]
+    lines += [f"note: {note}" for note in written.notes]
+    lines += ["for the compiler's YAML:", *(f"  {key}: {value}" for key, value in written.yaml.items())]
+    click.echo("\n".join([*lines, f"wrote {out}: {kinds[1]}, {written.samples} samples"]))
     return 0
 
 

@@ -20,6 +20,9 @@ from ptqbridge.data.store import BrokenData, Left
 from ptqbridge.errors import InputError, PtqbridgeError
 from ptqbridge.spec.tensor import TensorSpec
 
+MOST = 1_000_000
+"""Samples after which a function is taken for one that never ends."""
+
 
 class Generated:
     """What a generator function yields. It is run once here, to count and fingerprint, and once per iteration,
@@ -35,9 +38,9 @@ class Generated:
         self.count = 0
         for sample in self._run():
             self.count += 1
-            for array in sample.arrays.values():
-                digest.update(f"{array.dtype.str}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).tobytes())
+            if self.count > MOST:
+                raise InputError(f"{self._shown}: yielded more than {MOST} samples; does it ever end?")
+            _add(digest, sample)
         if not self.count:
             raise InputError(f"{self._shown}: yielded no samples")
         self.digest = digest.hexdigest()
@@ -45,7 +48,9 @@ class Generated:
     def produce(self, chosen: frozenset[int], left: list[Left], skip_broken: int | None) -> Iterator[Sample]:
         """Yield the items numbered in ``chosen``; those with NaN/inf go to ``left``, within the allowance if any."""
         some = False
+        digest = hashlib.sha256()
         for index, sample in enumerate(self._run()):
+            _add(digest, sample)
             if index not in chosen:
                 continue
             try:
@@ -61,6 +66,11 @@ class Generated:
         if not some and not (left and skip_broken is None):
             raise InputError(
                 f"{self._shown}: " + (f"no sample is left ({left[-1].message})" if left else "yielded none again")
+            )
+        if digest.hexdigest() != self.digest:
+            raise InputError(
+                f"{self._shown}: yielded other data than the first time, so the ranges could not be had again",
+                hint="seed its random numbers, and let each call begin anew",
             )
 
     def _run(self) -> Iterator[Sample]:
@@ -85,6 +95,12 @@ class Generated:
                 f"{name}: expected inputs {', '.join(wanted)}, found {', '.join(map(str, item)) or 'none'}"
             )
         return Sample(name, {spec.name: _fitted(name, spec, item[spec.name]) for spec in self._inputs})
+
+
+def _add(digest: hashlib._Hash, sample: Sample) -> None:
+    for array in sample.arrays.values():
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
 
 
 def _fitted(name: str, spec: TensorSpec, value: object) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 import warnings
+import zipfile
 import zlib
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -24,7 +25,17 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MAX_PIXELS = 100_000_000
 """Largest picture that is decoded, pixels (300 MB as RGB)."""
 _ORIENTATION = 0x0112
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    struct.error,
+    zlib.error,
+)
 
 
 def pillow() -> ModuleType:

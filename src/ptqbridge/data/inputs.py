@@ -10,7 +10,7 @@ import numpy as np
 from ptqbridge.data import layout
 from ptqbridge.data.arrays import Array, RawReader
 from ptqbridge.data.reading import rows_per_sample
-from ptqbridge.data.recipe import Recipe
+from ptqbridge.data.recipe import Recipe, recipe_beside
 from ptqbridge.data.samples import open_reader
 from ptqbridge.data.store import Folder
 from ptqbridge.errors import InputError
@@ -24,7 +24,8 @@ def load_input(
 
     A file of any other suffix is headerless binary of exactly the right size. trtexec ignores what a longer file has
     beyond that; here it is an error. An ``.npz`` holds an array named as the input, or a single array. A picture
-    (recipe as in calibration) is repeated to fill the batch. Raises InputError, one line; NaN and inf are allowed.
+    is repeated to fill the batch; ``recipe``, else a ``recipe.yaml`` beside it, says how it becomes a tensor. Raises
+    InputError, one line; NaN and inf are allowed.
     """
     text = os.fspath(path)
     fixed = TensorSpec(spec.name, spec.dtype, spec.shape if shape is None else tuple(shape))
@@ -37,6 +38,8 @@ def load_input(
     ref = layout.Ref(Folder(os.path.dirname(text)), os.path.basename(text))
     if ref.kind == ".npz files":
         ref = layout.find(text, [spec.name]).rows[ref.name][spec.name]
+    if recipe is None and (beside := recipe_beside(ref.store, "")):
+        recipe = beside[1]
     reader = open_reader(ref, fixed, recipe) if ref.kind else RawReader(ref.store, ref.name, fixed, several=False)
     if reader.whole and reader.units > 1:
         raise InputError(f"{text}: expected one {fixed.text()}, found {reader.units} of them")

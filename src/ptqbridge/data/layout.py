@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ptqbridge.data import images
+from ptqbridge.data.recipe import NAMES
 from ptqbridge.data.store import Archive, Folder, Store
 from ptqbridge.errors import InputError
 
@@ -32,7 +33,7 @@ KINDS: dict[str, str] = {
     **dict.fromkeys(RAW, "raw files"),
 }
 MANIFESTS = ("manifest.json", "manifest.csv")
-_BESIDE = ("recipe.yaml", "recipe.yml", "recipe.json", *MANIFESTS)
+_BESIDE = (*NAMES, *MANIFESTS)
 _SHOWN = 3
 
 
@@ -70,11 +71,7 @@ def find(path: str, inputs: Sequence[str]) -> Table:
     if os.path.isdir(path):
         return in_store(Folder(path), inputs)
     if suffix == ".zip":
-        archive = Archive(path)
-        tops = {name.partition("/")[0] + "/" for name in archive.names()}
-        if len(tops) == 1 and not tops & {f"{safe_name(name)}/" for name in inputs}:
-            archive = Archive(path, inside=tops.pop())  # a zipped folder: its own name plays no part
-        return in_store(archive, inputs)
+        return in_store(_archive(path, inputs), inputs)
     if suffix in (".txt", ".csv", ".json"):
         from ptqbridge.data.listing import read_listing
 
@@ -88,6 +85,30 @@ def find(path: str, inputs: Sequence[str]) -> Table:
     if len(inputs) > 1:
         raise InputError(f"{path}: one file for {len(inputs)} inputs ({', '.join(inputs)}); give a folder or an .npz")
     return Table({ref.name: {inputs[0]: ref}})
+
+
+def _archive(path: str, inputs: Sequence[str]) -> Archive:
+    archive = Archive(path)
+    tops = {top + slash for top, slash, _ in (name.partition("/") for name in archive.names())}
+    if len(tops) == 1 and not tops & {f"{safe_name(name)}/" for name in inputs}:
+        top = tops.pop()
+        if top.endswith("/"):
+            return Archive(path, inside=top)  # a zipped folder: its own name plays no part
+    return archive
+
+
+def home(path: str, inputs: Sequence[str]) -> tuple[Store, str]:
+    """Where a recipe for the data at ``path`` lies: the folder or archive itself, or the folder of the file."""
+    if os.path.isdir(path):
+        return Folder(path), ""
+    if path.lower().endswith(".zip"):
+        return _archive(path, inputs), ""
+    return Folder(os.path.dirname(path)), ""
+
+
+def root(path: str) -> str:
+    """The folder that names of data files are told from."""
+    return path if os.path.isdir(path) else os.path.dirname(path)
 
 
 def in_store(store: Store, inputs: Sequence[str]) -> Table:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 
+from ptqbridge.data.store import Store
 from ptqbridge.errors import InputError, OptionError
 from ptqbridge.spec.tensor import TensorSpec
 
@@ -20,6 +21,8 @@ _NUMBERS = ("mean", "std", "scale")
 _MODES = ("stretch", "letterbox", "crop", "none")
 _SIZE = re.compile("([0-9]{1,5})x([0-9]{1,5})")
 _PIXELS = re.compile("[0-9]{1,5}")
+_LONGEST = 1 << 20
+"""Bytes that a recipe may have."""
 
 
 @dataclass(frozen=True)
@@ -293,20 +296,47 @@ def load_recipe(path: str) -> Recipe:
 
     Raises InputError for a file that cannot be read, OptionError (naming the file) for a wrong key or value.
     """
+    try:
+        with open(path, "rb") as file:
+            return parse_recipe(file.read(_LONGEST), path)
+    except OSError as error:
+        raise InputError(f"{path}: not a readable recipe ({error.strerror or error})") from None
+
+
+def parse_recipe(content: bytes, shown: str) -> Recipe:
+    """The recipe in the content of a file that messages call ``shown``. Raises as ``load_recipe``."""
     import yaml
 
     try:
-        with open(path, encoding="utf-8") as file:
-            mapping = yaml.safe_load(file)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or str(error).replace("\n", " ")
-        raise InputError(f"{path}: not a readable recipe ({reason})") from None
+        mapping = yaml.safe_load(content.decode("utf-8-sig"))
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        reason = str(error).replace("\n", " ")
+        raise InputError(f"{shown}: not a readable recipe ({reason})") from None
     if not isinstance(mapping, dict):
-        raise InputError(f"{path}: expected keys such as mean and std, found {type(mapping).__name__}")
+        raise InputError(f"{shown}: expected keys such as mean and std, found {type(mapping).__name__}")
     try:
         return Recipe.from_mapping({str(key): value for key, value in mapping.items()})
     except OptionError as error:
-        raise OptionError(f"{path}: {error.message}", hint=error.hint) from None
+        raise OptionError(f"{shown}: {error.message}", hint=error.hint) from None
+
+
+NAMES = ("recipe.yaml", "recipe.yml", "recipe.json")
+"""Under one of these names a recipe lies beside the data and is found by itself."""
+
+
+def recipe_beside(store: Store, folder: str) -> tuple[str, Recipe] | None:
+    """The recipe in ``folder`` of ``store``, and its name in messages; None when there is none.
+
+    Raises InputError when there are several, or as ``load_recipe`` does.
+    """
+    present = [name for name in NAMES if store.holds(f"{folder}{name}")]
+    if len(present) > 1:
+        raise InputError(f"{store.shown(folder)}: expected one recipe, found {' and '.join(present)}")
+    if not present:
+        return None
+    name = f"{folder}{present[0]}"
+    with store.open(name) as file:
+        return store.shown(name), parse_recipe(file.read(_LONGEST), store.shown(name))
 
 
 def preset(name: str) -> Recipe:

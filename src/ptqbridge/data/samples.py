@@ -14,7 +14,8 @@ from ptqbridge.data.arrays import ArrayReader, NpyRows, RawReader, Reader
 from ptqbridge.data.generator import Generated
 from ptqbridge.data.images import ImageReader, PixelReader
 from ptqbridge.data.reading import Column, Plan, Sample, rows_per_sample
-from ptqbridge.data.recipe import Recipe, load_recipe
+from ptqbridge.data.recipe import Recipe, recipe_beside
+from ptqbridge.data.recorded import NumbersReader, Recorded, find_record
 from ptqbridge.data.store import BrokenData, Left
 from ptqbridge.errors import InputError, OptionError
 from ptqbridge.spec.tensor import TensorSpec
@@ -105,13 +106,17 @@ def open_samples(
         raise InputError(f"{text}: the model has no inputs, so there is nothing to calibrate with")
     if re.search(r"\.py(:\w+)?$", text):
         return _open_generator(text, inputs, samples, seed, skip_broken)
-    table = layout.find(text, [spec.name for spec in inputs])
+    names = [spec.name for spec in inputs]
+    record = find_record(text)
+    table = record.table(names) if record else layout.find(text, names)
     origin = ""
     recipe = None if recipe == Recipe() else recipe
-    if os.path.isdir(text) and os.path.exists(beside := os.path.join(text, "recipe.yaml")):
-        origin = f" (from {beside}{', where options say nothing else' if recipe else ''})"
-        recipe = (recipe or Recipe()).over(load_recipe(beside))
-    rows, damaged = _open_rows(table, inputs, recipe, skip_broken)
+    beside = None if record else recipe_beside(*layout.home(text, names))
+    if beside:
+        place, written = beside
+        origin = f" (from {place}{', where options say nothing else' if recipe else ''})"
+        recipe = (recipe or Recipe()).over(written)
+    rows, damaged = _open_rows(table, inputs, recipe, skip_broken, record)
     if not rows:
         return _nothing(damaged, table.notes)
     columns = [Column(spec, [row[spec.name] for row in rows]) for spec in inputs]
@@ -121,11 +126,15 @@ def open_samples(
     notes = [*table.notes, *(column.note for column in columns if column.note)]
     recipes: dict[str, Recipe] = {}
     for column in columns:
-        used = next((r.recipe for _, r in column.readers if isinstance(r, (ImageReader, PixelReader))), None)
+        used = next(
+            (r.recipe for _, r in column.readers if isinstance(r, (ImageReader, PixelReader, NumbersReader))), None
+        )
         if used:
             recipes[column.spec.name] = used
-            why = origin if recipe else " (default: no recipe was given)"
+            why = origin if recipe or record else " (default: no recipe was given)"
             notes.append(f"pictures of input '{column.spec.name}': {used.describe()}{why}")
+        elif record and (known := record.forms[column.spec.name].recipe):
+            recipes[column.spec.name] = known
         elif recipe and not origin:
             notes.append(f"input '{column.spec.name}': the recipe is for pictures; these arrays are taken as they are")
         notes += [reader.note for _, reader in column.readers if reader.note][:1]
@@ -135,7 +144,7 @@ def open_samples(
     return Samples(
         len(plan),
         plan.produce,
-        lambda: plan.digest(text if os.path.isdir(text) else os.path.dirname(text), recipes),
+        lambda: plan.digest(record.root if record else layout.root(text), recipes),
         files=tuple(dict.fromkeys(ref.store.shown(ref.name) for ref in refs)),
         notes=tuple(dict.fromkeys(notes)),
         recipes=recipes,
@@ -193,7 +202,11 @@ def _check_counts(inputs: Sequence[TensorSpec], samples: int | None, skip_broken
 
 
 def _open_rows(
-    table: layout.Table, inputs: Sequence[TensorSpec], recipe: Recipe | None, skip_broken: int | None
+    table: layout.Table,
+    inputs: Sequence[TensorSpec],
+    recipe: Recipe | None,
+    skip_broken: int | None,
+    record: Recorded | None,
 ) -> tuple[list[dict[str, tuple[layout.Ref, Reader]]], list[Left]]:
     """Readers of every row, and the damaged ones left out. Raises InputError."""
     rows = []
@@ -201,7 +214,13 @@ def _open_rows(
     tolerated = InputError if skip_broken is None else BrokenData
     for refs in table.rows.values():
         try:
-            row = {spec.name: (refs[spec.name], open_reader(refs[spec.name], spec, recipe)) for spec in inputs}
+            row = {
+                spec.name: (
+                    ref := refs[spec.name],
+                    record.reader(ref, spec, recipe) if record else open_reader(ref, spec, recipe),
+                )
+                for spec in inputs
+            }
             _same_count(row, inputs)
         except tolerated as error:
             name = ", ".join(refs[spec.name].store.shown(refs[spec.name].name) for spec in inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import zipfile
 import zlib
@@ -81,6 +82,10 @@ class Folder:
             raise InputError(f"{self.shown(name)}: expected a file, found {kind}")
         return found.st_size
 
+    def holds(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return os.path.isfile(self.shown(name))
+
     def open(self, name: str) -> BinaryIO:
         """Open for reading. Raises InputError."""
         self.size(name)
@@ -113,6 +118,13 @@ class Archive:
             raise InputError(f"{self.root}: not a readable zip archive ({text})") from None
         if len(archive.infolist()) > MAX_MEMBERS:
             raise InputError(f"{self.root}: {len(archive.infolist())} members, more than the limit of {MAX_MEMBERS}")
+        outside = next(
+            (n for n in archive.namelist() if n.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", n)), None
+        )
+        if outside is not None:
+            raise InputError(
+                f"{self.root}: the member {outside!r} would lie outside of the archive's folder (path traversal)"
+            )
         return archive
 
     def names(self) -> list[str]:
@@ -144,6 +156,10 @@ class Archive:
         if info.flag_bits & 1:
             raise InputError(f"{self.shown(name)}: the member is encrypted")
         return info.file_size
+
+    def holds(self, name: str) -> bool:
+        """Whether there is such a member."""
+        return self.inside + name in self._zip.namelist()
 
     def open(self, name: str) -> BinaryIO:
         """Open a member for reading. Raises InputError."""

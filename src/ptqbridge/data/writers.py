@@ -19,11 +19,11 @@ import numpy as np
 from ptqbridge.data.arrays import Array
 from ptqbridge.data.layout import safe_name
 from ptqbridge.data.recipe import Recipe
+from ptqbridge.data.recorded import RECORD
 from ptqbridge.data.samples import Samples
 from ptqbridge.errors import InputError
 from ptqbridge.spec.tensor import TensorSpec
 
-RECORD = "data.json"
 _SNAP = 1e-3
 """Pixels got back from normalised values lie this near to whole numbers; then they are made whole."""
 
@@ -35,7 +35,7 @@ def write_npy(samples: Samples, inputs: Sequence[TensorSpec], folder: str) -> di
     replaced. Raises InputError for data that is broken or cannot be written.
     """
     places = {spec.name: safe_name(spec.name) for spec in inputs}
-    return _write(samples, folder, places, ".npy", lambda name, array, shown: array)
+    return _write(samples, folder, places, ".npy", lambda name, array, shown: array, {})
 
 
 def write_raw(
@@ -65,7 +65,7 @@ def write_raw(
                 raise InputError(f"{shown}: expected whole pixel values for uint8 data, found fractions")
         return array.astype(types[name])
 
-    return _write(samples, folder, places, ".bin", convert)
+    return _write(samples, folder, places, ".bin", convert, recipes)
 
 
 def to_pixels(array: Array, recipe: Recipe, shown: str) -> Array:
@@ -94,6 +94,7 @@ def _write(
     places: Mapping[str, str],
     suffix: str,
     convert: Callable[[str, Array, str], Array],
+    pixels: Mapping[str, Recipe],
 ) -> dict[str, str]:
     if len(set(places.values())) < len(places):
         raise InputError(f"{folder}: two inputs share the folder name {sorted(places.values())[0]}")
@@ -105,7 +106,7 @@ def _write(
         fresh = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
         try:
             fresh.chmod(0o777 & ~_umask())
-            record = _fill(samples, fresh, places, suffix, convert)
+            record = _fill(samples, fresh, places, suffix, convert, pixels)
             (fresh / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
             _swap(fresh, final)
         finally:
@@ -116,7 +117,12 @@ def _write(
 
 
 def _fill(
-    samples: Samples, root: Path, places: Mapping[str, str], suffix: str, convert: Callable[[str, Array, str], Array]
+    samples: Samples,
+    root: Path,
+    places: Mapping[str, str],
+    suffix: str,
+    convert: Callable[[str, Array, str], Array],
+    pixels: Mapping[str, Recipe],
 ) -> dict[str, object]:
     names = []
     forms: dict[str, dict[str, object]] = {}
@@ -131,8 +137,9 @@ def _fill(
             else:
                 array.tofile(path)
             forms[name] = {"folder": place, "dtype": array.dtype.name, "shape": list(array.shape)}
+            forms[name]["pixels"] = name in pixels
         names.append(sample.name)
-    recipes = {name: recipe.to_dict() for name, recipe in samples.recipes.items()}
+    recipes = {name: recipe.to_dict() for name, recipe in {**samples.recipes, **pixels}.items()}
     return {"fingerprint": samples.fingerprint, "inputs": forms, "recipes": recipes, "samples": names}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ptqbridge.data.asked import asked_samples
@@ -18,6 +18,7 @@ from ptqbridge.quantize.prepare import prepare
 from ptqbridge.quantize.ranges import Ranges
 from ptqbridge.quantize.verify import needed_tensors
 from ptqbridge.spec.build import BuildSpec, Calibration
+from ptqbridge.spec.tensor import TensorSpec
 
 Say = Callable[[str], None]
 
@@ -74,8 +75,11 @@ def find_ranges(
         data_fingerprint=samples.fingerprint,
         scheme=scheme,
     )
-    notes += samples.skipped
-    return Found(replace(ranges, samples=samples.used), tuple(notes))
+    notes += [f"left out: {reason}" for reason in samples.skipped]
+    details = dict(ranges.details)
+    if samples.recipes:
+        details["recipes"] = {name: recipe.to_dict() for name, recipe in samples.recipes.items()}
+    return Found(replace(ranges, samples=samples.used, details=details), tuple(notes))
 
 
 def _open(build: BuildSpec, say: Say) -> tuple[Model, Samples]:
@@ -114,8 +118,12 @@ def write_horizon_data(build: BuildSpec, folder: str, *, journey6: bool, say: Sa
     Raises InputError or OptionError, one line, for data that do not fit; ``folder`` is then as it was.
     """
     model, samples = _open(build, say)
-    inputs = model.inputs
     say(f"writing {len(samples)} samples to {folder}")
+    return write_folders(samples, model.inputs, folder, journey6=journey6)
+
+
+def write_folders(samples: Samples, inputs: Sequence[TensorSpec], folder: str, *, journey6: bool) -> DataFolders:
+    """``write_horizon_data`` for samples that are open already."""
     if journey6:
         folders = write_npy(samples, inputs, folder)
         yaml = {"cal_data_dir": _joined(folders[spec.name] for spec in inputs)}
@@ -131,7 +139,8 @@ def write_horizon_data(build: BuildSpec, folder: str, *, journey6: bool, say: Sa
             notes.append("pictures are pixels of 0..255, before mean and scale, which hb_mapper applies itself")
         if any(is_image(spec) and spec.name not in pixels for spec in inputs):
             notes.append("arrays are written as the model takes them; for such an input norm_type is no_preprocess")
-    return DataFolders(folders, yaml, len(samples), samples.fingerprint, (*samples.notes, *samples.skipped, *notes))
+    left_out = [f"left out: {reason}" for reason in samples.skipped]
+    return DataFolders(folders, yaml, samples.used, samples.fingerprint, (*samples.notes, *left_out, *notes))
 
 
 def _joined(words: Iterable[str]) -> str:
