@@ -188,7 +188,7 @@ def test_what_a_quantized_model_cannot_take_is_refused(plan_of: Make, tmp_path: 
         "--calibData=c",
         "--mean=1",
         "--shapes=x:1x3x4x4",
-        "--checkOperators",
+        "--layerDeviceTypes=a:CPU",
     ]
     assert all("a .bc is quantized already" in row.why for row in plan.refused)
     over = tmp_path / "o.yaml"

@@ -14,7 +14,7 @@ from typing import Any
 from ptqbridge.backends.horizon.beside5 import keep
 from ptqbridge.backends.horizon.errors6 import explain_failure
 from ptqbridge.backends.horizon.estimate6 import read_estimate, told
-from ptqbridge.backends.horizon.judge6 import asked_got, judge
+from ptqbridge.backends.horizon.judge6 import asked_got, judge, model_remarks
 from ptqbridge.backends.horizon.logs6 import Progress, Record, parse_log
 from ptqbridge.backends.horizon.lookup import loaded
 from ptqbridge.backends.horizon.probe6 import by_version
@@ -95,7 +95,7 @@ def build(plan: Plan, *, say: Say, progress: Steps | None = None) -> BuildResult
         estimate = read_estimate(product.parent, product.stem)
         if estimate:
             say(told(estimate))
-        remarks += _other_generation(plan, record)
+        remarks += [*model_remarks(staged.config, record.nodes), *_other_generation(plan, record)]
         _keep_cache(plan, place, toolchain)
         _keep_rest(plan, place, staged, log)
         say(f"writing {artifact}")

@@ -39,19 +39,47 @@ def judge(record: Record, *, calibrated: bool, log: str) -> tuple[list[str], str
 
 
 def asked_got(config: Mapping[str, Any], nodes: Iterable[Node]) -> tuple[AskedGot, ...]:
-    """Requests of node_info and quant_config.node_config against the node table of the log.
+    """Requests of node_info and of quant_config's nodes and operator types against the node table of the log.
 
-    The table shows a node's place and output type: a request for the input side is compared with that type.
+    A later place wins, as in the quantiser; node_info wins over all. The table shows a node's place and output type: a
+    request for the input side is compared with that type. A node that was fused away counts where it was named.
     """
-    model = config.get("model_parameters") or {}
-    quant = (config.get("calibration_parameters") or {}).get("quant_config")
+    table = {node.name: node for node in nodes}
+    model, quant = config.get("model_parameters") or {}, _quant(config)
     wishes: dict[str, dict[str, str]] = {}
-    sources = [model.get("node_info"), quant.get("node_config") if isinstance(quant, Mapping) else None]
-    for source in sources:
+    for node in table.values():
+        wanted = (quant.get("op_config") or {}).get(node.kind)
+        if isinstance(wanted, Mapping) and node.on != "NULL":
+            wishes[node.name] = dict(wanted)
+    for source in (quant.get("node_config"), _node_info(model.get("node_info"))):
         for name, wanted in source.items() if isinstance(source, Mapping) else ():
             wishes.setdefault(str(name), {}).update(wanted)
-    table = {node.name: node for node in nodes}
-    return tuple(row for name, wanted in wishes.items() for row in _rows(name, wanted, table.get(name)))
+    order = [*(name for name in table if name in wishes), *(name for name in wishes if name not in table)]
+    return tuple(row for name in order for row in _rows(name, wishes[name], table.get(name)))
+
+
+def model_remarks(config: Mapping[str, Any], nodes: Iterable[Node]) -> list[str]:
+    """What became of a type that was asked for the whole model: the nodes on the BPU that have another one."""
+    asked = (_quant(config).get("model_config") or {}).get("all_node_type", "int8")
+    placed = [node for node in nodes if node.on == "BPU"]
+    others = [node.name for node in placed if node.dtype != asked]
+    if asked == "int8" or not others:
+        return []
+    shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+    return [f"{asked} was asked for the whole model; {len(others)} of {len(placed)} nodes on the BPU differ: {shown}"]
+
+
+def _quant(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    quant = (config.get("calibration_parameters") or {}).get("quant_config")
+    return quant if isinstance(quant, Mapping) else {}
+
+
+def _node_info(given: Any) -> Mapping[str, Any]:
+    """node_info as a mapping; its text form ``NODE:TYPE;...`` sets output types."""
+    if not isinstance(given, str):
+        return given if isinstance(given, Mapping) else {}
+    pairs = (pair.rpartition(":") for pair in given.split(";") if pair.strip())
+    return {node.strip(): {"OutputType": word.strip()} for node, _, word in pairs}
 
 
 def _rows(name: str, wanted: Mapping[str, str], node: Node | None) -> Iterable[AskedGot]:
