@@ -36,6 +36,8 @@ def main(argv: list[str]) -> int:
         more = "" if board else ", --calibData=DATA and --out=FILE.npz"
         hint = "" if board else "with --board, one inference needs --loadInputs instead"
         raise OptionError(f"infer: expected --loadEngine=FILE{'' if board else '.bin'}{more}", hint=hint)
+    if not board and not artifact.lower().endswith(".bin"):
+        raise OptionError(f"infer: {artifact} runs on its board only: expected --board, found none")
     if bool(data) != bool(out):
         raise OptionError("infer: --calibData=DATA and --out=FILE.npz belong together")
     if out and not out.endswith((".npz", ".npy")):

@@ -62,7 +62,7 @@ def test_figures_come_back_and_obey_the_laws(
     assert (perf.threads, perf.frames) == (threads, frames)
     assert perf.average_ms == pytest.approx(average, abs=1e-3) and perf.run_ms == pytest.approx(run, abs=1e-3)
     assert broken_laws(perf) == []
-    assert (perf.runtime, perf.builder, perf.load_ms) == ("1.23.5_(3.15.47", "1.23.8", 76.169)
+    assert (perf.runtime, perf.builder, perf.load_ms) == ("1.23.5_(3.15.47 HBRT)", "1.23.8", 76.169)
     assert len(perf.warnings) == 1 and "Inconsistency" in perf.warnings[0]
 
 

@@ -17,6 +17,8 @@ import pytest
 from ptqbridge.backends.horizon.board import Board, give_line, step_line
 from ptqbridge.backends.horizon.boardfiles import staged
 from ptqbridge.backends.horizon.boardrun import run
+from ptqbridge.backends.horizon.boardvisit import failure
+from ptqbridge.backends.horizon.marches import MARCHES
 from ptqbridge.errors import InputError, OptionError, ToolchainFailed, ToolchainMissing
 from ptqbridge.measure.outcome import Outcome
 from ptqbridge.plan import Plan
@@ -306,3 +308,25 @@ def test_a_lock_that_cannot_be_taken(plan_of: Make, here: Path) -> None:
     (here / "lock").mkdir()
     with pytest.raises(ToolchainFailed, match="lock cannot be taken"):
         timed(plan_of, here, "")
+
+
+def test_another_versions_model_is_run_and_said(plan_of: Make, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HRT_MISMATCH", "1")
+    outcome = timed(plan_of, here, "--iterations=200 --duration=0 --sweepThreads=1,2", "bayes", "net.bin")
+    (warning,) = outcome.warnings
+    assert "Inconsistency between the hbrt library version" in warning
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "kind", "said"),
+    [
+        ("[E] the model was not compiled for several cores, error code:-6000131", 1, ToolchainFailed, "several cores"),
+        ("[E][DNN] Model march incompatible", 1, InputError, "not for this board"),
+        ("sh: 1: /x/hrt_model_exec: not found", 127, ToolchainMissing, "cannot be started on the board"),
+        ("", 139, ToolchainFailed, "ended by signal 11"),
+        ("a\nb\nc", 1, ToolchainFailed, "failed with status 1: c"),
+    ],
+)
+def test_what_the_tools_failures_mean(text: str, status: int, kind: type[Exception], said: str) -> None:
+    error = failure("perf", text, status, MARCHES["nash-p"])
+    assert type(error) is kind and said in error.message and "\n" not in error.message

@@ -173,7 +173,7 @@ def _run_chunk(
         for intake in known:
             array = sample.arrays[intake.name]
             for part in from_float(intake, array, recipes.get(intake.name), sample.name):
-                files.append(stay.written(part, sum(map(len, rows)) + len(files)))
+                files.append(stay.written(part, f"{len(rows)}_{len(files)}"))
         rows.append(files)
     fresh = [file for files in rows for file in files]
     stay.bring(fresh)

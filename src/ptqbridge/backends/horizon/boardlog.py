@@ -30,7 +30,7 @@ _FIELDS = {
     "fps": re.compile(rf"Frame\s+rate\s+is: {_NUMBER} FPS"),
 }
 _INFER = re.compile(rf"Infer\s+time\s*: {_NUMBER} ms")
-_RUNTIME = re.compile(r"\[DNN\](?: Runtime version =|:) (\d\S*)")
+_RUNTIME = re.compile(r"\[DNN\](?: Runtime version =|:) (\d\S*(?: HBRT\))?)")
 _BUILDER = re.compile(r"The model builder version = (\S+)|\"BUILDER_VERSION\": ?\"([^\"]+)\"")
 _WARNING = re.compile(r"^\[W\].*|^W\d{4} .*")
 

@@ -14,6 +14,7 @@ from ptqbridge.backends.horizon.board import VARIABLE, Board, Looked, Session, g
 from ptqbridge.backends.horizon.boardfiles import TOOL, Runtime, Staged, runtime, staged
 from ptqbridge.backends.horizon.boardlog import ModelInfo, failure_line, parse_infer, parse_model_info
 from ptqbridge.backends.horizon.boardtensor import AS_IT_IS, Intake, check_names, intakes, made_up, read_given
+from ptqbridge.backends.horizon.context import safe
 from ptqbridge.backends.horizon.marches import March
 from ptqbridge.errors import InputError, PtqbridgeError, ToolchainFailed, ToolchainMissing
 from ptqbridge.toolchains.local import cleaned_up
@@ -68,8 +69,9 @@ class Visit:
         missing = [file for name, file in wanted.items() if name not in self.looked.have]
         if not missing:
             return
-        for file in missing:
-            self.say(f"sending {file.path} ({file.size} bytes) to {self.board.name}")
+        names = [os.path.relpath(file.path, self.scratch) if self._ours(file) else file.path for file in missing]
+        what = ", ".join(names) if len(names) <= 3 else f"{len(names)} files"
+        self.say(f"sending {what} ({sum(file.size for file in missing)} bytes) to {self.board.name}")
         self.sent += [file for file in missing if file not in self.sent]
         self.board.send(missing, self.looked, program=self.brought.files.name if self.brought else "")
         self.looked = replace(self.looked, have=self.looked.have | {file.name for file in missing})
@@ -136,7 +138,7 @@ class Visit:
                     files.append(found)
                 else:
                     arrays[tensor_name] = found
-                    files.append(self.written(found, len(files)))
+                    files.append(self.written(found, f"{len(files)}_{tensor_name}"))
         return files, arrays
 
     def _take(
@@ -166,9 +168,12 @@ class Visit:
         else:
             yield name, (read_given(alone, path, None) if path else made_up(alone))[0]
 
-    def written(self, array: NDArray[Any], number: int) -> Staged:
+    def _ours(self, file: Staged) -> bool:
+        return Path(file.path).is_relative_to(self.scratch)
+
+    def written(self, array: NDArray[Any], name: str) -> Staged:
         """An array as a file for the board."""
-        path = self.scratch / f"{number}.bin"
+        path = self.scratch / f"{safe(name) or 'input'}.bin"
         array.tofile(path)
         return staged(str(path))
 
