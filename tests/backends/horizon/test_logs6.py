@@ -79,8 +79,8 @@ def test_asked_and_got() -> None:
     rows = asked_got(config, parse_log(NEW).nodes)
     assert [(row.layer, row.asked, row.got, row.met) for row in rows] == [
         ("/a/Conv", "CPU", "BPU", False),
-        ("gone", "BPU", "not a node of the built model", False),
         ("/d/Soft", "float32", "float32", True),
+        ("gone", "BPU", "not a node of the built model", False),
     ]
 
 

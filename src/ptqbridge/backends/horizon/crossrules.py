@@ -293,7 +293,7 @@ def methods(view: View) -> Iterator[Finding]:
         expected = "is for models from quantization-aware training: on others every threshold becomes 1.0"
         yield Finding(f"{CAL}.calibration_type", method, expected, "load", WARNING)
     least = 0.5 if view.journey6 else 0.995
-    if isinstance(share, (int, float)) and (0 <= share if view.journey6 else 0 < share) and share < least:
+    if isinstance(share, (int, float)) and (share >= 0 if view.journey6 else share > 0) and share < least:
         yield Finding(f"{CAL}.max_percentile", share, f"works as {least:g}", "max_percentile", WARNING)
     yield from _optimization(view)
 
