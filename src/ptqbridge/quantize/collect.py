@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -255,7 +256,7 @@ class _Worker:
         if array.size == 0:
             return
         low = 0.0 if never_negative else None
-        values = np.ascontiguousarray(array, np.float32).reshape(-1)
+        values = np.ravel(np.asarray(array, np.float32))
         if not keep or self._new_collector is None:
             found = self._scratch.extremes(values, low)
         else:
@@ -271,12 +272,15 @@ class _Worker:
 
     def _extend(self, sample: str, name: str, low: float, high: float) -> None:
         _check_finite(sample, name, low, high)
-        self.findings.extremes.setdefault(name, Extremes()).add(low + 0.0, high + 0.0)  # no -0.0
+        extremes = self.findings.extremes.get(name)
+        if extremes is None:
+            extremes = self.findings.extremes[name] = Extremes()
+        extremes.add(low + 0.0, high + 0.0)  # no -0.0
 
 
 def _check_finite(sample: str, name: str, low: float, high: float) -> None:
-    if not (np.isfinite(low) and np.isfinite(high)):
-        found = "NaN" if np.isnan(low) or np.isnan(high) else "infinity"
+    if not (math.isfinite(low) and math.isfinite(high)):
+        found = "NaN" if math.isnan(low) or math.isnan(high) else "infinity"
         raise InputError(f"{sample}: tensor {name!r}: expected finite values, found {found}")
 
 
