@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.lib import format as npy
 
 from ptqbridge.data.arrays import Array
 from ptqbridge.data.layout import safe_name
@@ -22,6 +23,7 @@ from ptqbridge.data.recipe import Recipe
 from ptqbridge.data.recorded import RECORD
 from ptqbridge.data.samples import Samples
 from ptqbridge.errors import InputError
+from ptqbridge.files import write_failure
 from ptqbridge.spec.tensor import TensorSpec
 
 _SNAP = 1e-3
@@ -112,7 +114,7 @@ def _write(
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from None
+        raise write_failure(folder, error) from None
     return {name: os.path.join(folder, place) for name, place in places.items()}
 
 
@@ -132,10 +134,10 @@ def _fill(
         for name, place in places.items():
             array = np.ascontiguousarray(convert(name, sample.arrays[name], sample.name))
             path = root / place / f"{number:05d}{suffix}"
-            if suffix == ".npy":
-                np.save(path, array)
-            else:
-                array.tofile(path)
+            with open(path, "wb") as file:  # tofile() and save() would not say why a full disk stops them
+                if suffix == ".npy":
+                    npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(array))
+                file.write(array.tobytes())
             forms[name] = {"folder": place, "dtype": array.dtype.name, "shape": list(array.shape)}
             forms[name]["pixels"] = name in pixels
         names.append(sample.name)

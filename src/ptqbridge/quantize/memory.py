@@ -71,7 +71,7 @@ def groups_within(cap: int, observation: Observation, facts: GraphFacts, workers
         raise OptionError(
             f"calibration memory cap: expected at least {math.ceil((whole.fixed + least) / 2**20)} MiB "
             f"for this model and {workers} worker(s), found {cap / 2**20:.0f} MiB",
-            hint="fewer workers need less",
+            hint=f"--memCap={math.ceil((whole.fixed + least) / 2**20)} is enough",
         )
     groups: list[list[str]] = [list(observation.inputs)]
     taken = 0
