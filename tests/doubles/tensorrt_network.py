@@ -15,7 +15,8 @@ def install(api: Any) -> None:
     class NetworkContext(api.IExecutionContext):  # type: ignore[misc]
         def __init__(self, engine: Any) -> None:
             super().__init__(False)
-            self._engine, self._told_shapes = engine, {}
+            self._engine = engine
+            self._told_shapes: dict[str, tuple[int, ...]] = {}
 
         def set_input_shape(self, name: str, shape: Any) -> bool:
             api.record("IExecutionContext.set_input_shape", name, tuple(shape))

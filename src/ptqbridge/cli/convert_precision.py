@@ -41,6 +41,7 @@ def main(argv: list[str]) -> int:
         raise OptionError("--onnx: expected the path of a model, found none")
     left = unused(options, USED, "convert-precision")
     from ptqbridge.backends.tensorrt.build import check_files
+    from ptqbridge.backends.tensorrt.cache import check_cache
     from ptqbridge.backends.tensorrt.plan import plan as make_plan
     from ptqbridge.backends.tensorrt.prepare import write_edited
 
@@ -60,14 +61,17 @@ def main(argv: list[str]) -> int:
     out = options.value("out") or _default_out(plan.build.model.path, plan.build.precision.allowed)
     if os.path.isdir(out) or not out.endswith(".onnx"):
         raise OptionError(f"--out: expected the name of an .onnx file, found {out}")
+    covered = check_cache(plan, speaker.line)
     with speaker.progress() as progress:
         done = write_edited(plan, out, say=speaker.line, progress=progress)
+    done.facts.update(covered)
     for note in done.notes:
         speaker.line(f"note: {note}")
     nearness = done.facts.get("cosine_to_float32")
     if nearness:
         figures = ", ".join(f"{name} {value:.5f}" for name, value in nearness["lowest"].items())
-        speaker.line(f"lowest cosine to the float model over {nearness['samples']} samples: {figures}")
+        count = f"{nearness['samples']} sample{'s' * (nearness['samples'] != 1)}"
+        speaker.line(f"lowest cosine to the float model over {count} of {nearness['data']}: {figures}")
     if options.value("json"):
         record = {"ok": True, "command": "convert-precision", "out": out, "edits": list(plan.settings["edits"])}
         record |= {"facts": done.facts, "notes": done.notes, "performance_only": plan.performance_only or None}

@@ -142,6 +142,13 @@ BEHAVIOUR = (
         "the result is a garbage engine that passes",
     ),
     Difference(
+        "foreign-cache",
+        "--calib",
+        "hands any file to the builder; one of another model, or broken, ends the build or is used as far as it goes",
+        "exit status 3 before the build; how many of the model's tensors have a scale is said",
+        "a layer without a scale is silently slower",
+    ),
+    Difference(
         "made-up-ranges",
         "--int8, --best without data",
         "invents ranges of 2 and 4 and says nothing",

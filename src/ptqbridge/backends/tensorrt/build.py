@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ptqbridge.backends.tensorrt.cache import check_cache
 from ptqbridge.backends.tensorrt.layers import compare, enforce, wishes
 from ptqbridge.backends.tensorrt.native import Native
 from ptqbridge.backends.tensorrt.perform import Performer, build_part
@@ -39,6 +40,7 @@ def build(plan: Plan, *, say: Say, progress: Progress | None) -> BuildResult:
     notes: list[str] = []
     with work_folder(plan) as folder:
         facts: dict[str, Any] = {"tensorrt_planned": plan.settings["version"]}
+        facts |= check_cache(plan, say)
         if needs_preparation(plan):
             from ptqbridge.backends.tensorrt.prepare import prepare
 
