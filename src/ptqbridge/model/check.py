@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 
@@ -79,13 +80,16 @@ def runtime_limits(ir_version: int, opset: int) -> tuple[int, int]:
     )
 
 
-def check_graph(proto: onnx.ModelProto, path: Path) -> None:
-    """Raise InputError for unknown operators, duplicate or dangling names, and a graph without outputs."""
+def check_graph(proto: onnx.ModelProto, path: Path, custom: Collection[str] = ()) -> None:
+    """Raise InputError for unknown operators, duplicate or dangling names, and a graph without outputs.
+
+    Operators of the domains ``custom`` are another tool's business.
+    """
     graph = proto.graph
     if not graph.output:
         raise InputError(f"model {path} has no graph outputs")
     _check_names(graph, path)
-    _check_operators(proto, path)
+    _check_operators(proto, path, custom)
 
 
 def _check_names(graph: onnx.GraphProto, path: Path) -> None:
@@ -113,12 +117,12 @@ def _check_names(graph: onnx.GraphProto, path: Path) -> None:
             raise InputError(f"model {path}: graph output {name!r} is made by no node")
 
 
-def _check_operators(proto: onnx.ModelProto, path: Path) -> None:
+def _check_operators(proto: onnx.ModelProto, path: Path, custom: Collection[str]) -> None:
     local = {(function.domain, function.name) for function in proto.functions}
     seen: set[tuple[str, str]] = set()
     for node in all_nodes(proto):
         key = (node.domain, node.op_type)
-        if key in seen or key in local:
+        if key in seen or key in local or node.domain in custom:
             continue
         seen.add(key)
         domain = "" if node.domain in _STANDARD else node.domain

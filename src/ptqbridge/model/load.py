@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,8 +78,8 @@ class Model:
         return digest.hexdigest()
 
 
-def load_model(path: str | os.PathLike[str]) -> Model:
-    """Read, parse and check the ONNX file ``path``.
+def load_model(path: str | os.PathLike[str], *, custom: Collection[str] = ()) -> Model:
+    """Read, parse and check the ONNX file ``path``; ``custom``: operator domains that are not looked into.
 
     Raises InputError (one line) for a file that is missing, a folder, empty, truncated, no ONNX, newer than the
     installed onnx or ONNX Runtime, or whose graph or external data are unusable.
@@ -87,7 +88,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     data = _read(path)
     proto = _parse(path, data)
     check.check_versions(proto, path)
-    check.check_graph(proto, path)
+    check.check_graph(proto, path, custom)
     files = external.check(proto, path, len(data))
     inputs, outputs = read_interface(proto, path)
     return Model(

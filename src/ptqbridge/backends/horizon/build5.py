@@ -57,7 +57,7 @@ def build(plan: Plan, *, say: Say, progress: Progress | None = None) -> BuildRes
         say(f"hb_mapper starts ({toolchain.name}); log: {log}")
         run = run_hb_mapper(place, argv, toolchain, log=log, product=product, progress=_teller(say, progress))
         made = _judge(plan, place, run, config, product)
-        _keep_rest(plan, place, product)
+        _keep_rest(plan, place, product, config)
         say(f"writing {artifact}")
         with atomic_path(artifact) as temporary:
             shutil.copyfile(place.job / product, temporary)
@@ -67,7 +67,7 @@ def build(plan: Plan, *, say: Say, progress: Progress | None = None) -> BuildRes
             precision="int8",
             performance_only=made.performance_only,
             seconds=time.monotonic() - start,
-            facts=_facts(run, config, data, log) | ({"checker": operators} if operators else {}),
+            facts=_facts(run, config, data, log, _operators(plan)) | ({"checker": operators} if operators else {}),
             asked_got=made.asked_got,
             notes=(*made.notes, *_told(run.record)),
         )
@@ -114,8 +114,10 @@ def _stage_model(
         config["model_parameters"]["onnx_model"] = f"./{name}"
         custom = config.get("custom_op", {})
         if custom.get("custom_op_dir"):
-            place.copy(custom["custom_op_dir"], "custom_op")
-            custom["custom_op_dir"] = "./custom_op"
+            # Models call an operator FOLDER.FILE, and the tool too wants a folder seen from here.
+            folder = Path(custom["custom_op_dir"]).name
+            place.copy(custom["custom_op_dir"], folder)
+            custom["custom_op_dir"] = f"./{folder}"
     original = os.path.abspath(plan.build.model.path)
     return tuple(name if word == original else word for word in argv)
 
@@ -200,7 +202,7 @@ def _links(product: Path) -> Mapping[str, Any]:
     return links if isinstance(links, dict) else {}
 
 
-def _keep_rest(plan: Plan, place: Workspace, product: str) -> None:
+def _keep_rest(plan: Plan, place: Workspace, product: str, config: Mapping[str, Any]) -> None:
     """With --out: the tool's other products and the data it was given, so that the build can be repeated by hand."""
     if not plan.build.out:
         return
@@ -211,11 +213,14 @@ def _keep_rest(plan: Plan, place: Workspace, product: str) -> None:
                 continue
             if part.is_dir():
                 shutil.copytree(part, folder / part.name, dirs_exist_ok=True)
+        if config.get("custom_op"):
+            given = configuration(plan) | {"custom_op": config["custom_op"]}
+            (folder / CONFIG).write_text(_dump(given), encoding="utf-8")
     except (OSError, shutil.Error) as error:
         raise InputError(f"--out: {folder} cannot be written ({error})") from error
 
 
-def _facts(run: Run, config: Mapping[str, Any], data: Mapping[str, Any], log: Path) -> dict[str, Any]:
+def _facts(run: Run, config: Mapping[str, Any], data: Mapping[str, Any], log: Path, operators: str) -> dict[str, Any]:
     record = run.record.to_dict()
     estimates = run.record.estimates
     facts: dict[str, Any] = {
@@ -231,11 +236,18 @@ def _facts(run: Run, config: Mapping[str, Any], data: Mapping[str, Any], log: Pa
         "nodes": record["nodes"],
         "tool_warnings": record["warnings"],
     }
+    if operators:
+        facts["custom_op_dir"] = operators
     if data:
         asked = config["calibration_parameters"].get("calibration_type", "default")
         method = {"asked": asked, "method": run.record.method, "parameters": record["parameters"]}
         facts["calibration"] = {**method, **data, "samples_used": run.record.samples}
     return facts
+
+
+def _operators(plan: Plan) -> str:
+    """The folder of operators in Python that the model needs wherever it runs; "" for none."""
+    return str(configuration(plan).get("custom_op", {}).get("custom_op_dir") or "")
 
 
 def _told(record: Record) -> list[str]:

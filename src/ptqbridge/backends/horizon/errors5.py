@@ -65,6 +65,12 @@ CATALOGUE = (
         InputError,
         "the model is no ONNX file, or is cut off",
     ),
+    Known(
+        r"^'str' object has no attribute 'decode'",
+        InputError,
+        "the tool cannot read the output_shape of a PyOp",
+        "give the shape of its output as value_info of the model",
+    ),
     Known(r"can't find input in model", InputError, "the model has no input"),
     Known(
         r"The input (\S+) has the dynamic input_shape (\S+) but|For input (\S+), the input shape (.+?) is invalid",

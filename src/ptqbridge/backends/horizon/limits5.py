@@ -21,6 +21,8 @@ GEMM_CHANNELS: Mapping[str, int] = {"bayes": 8192}
 """Most input channels of a Gemm by march: its compiler stops above. The others' tool moves such a Gemm to the CPU."""
 _ON_BPU = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.contrib", "horizon", "horizon.custom"})
+"""Operator domains that hb_mapper looks into; of others it takes only PyOp, an operator written in Python."""
 _TYPES = frozenset({"float32", "float64", "int8", "uint8", "int16", "int32", "int64"})
 
 
@@ -38,8 +40,13 @@ class Found:
         return f"{self.text}; {self.way_out}" if self.way_out else self.text
 
 
-def model_findings(model: Model, march: March, shapes: Mapping[str, str], *, listed: bool) -> Iterator[Found]:
-    """What is wrong with ``model`` for ``march``. ``listed``: a YAML is written, with lists of input names."""
+def model_findings(
+    model: Model, march: March, shapes: Mapping[str, str], *, listed: bool, registered: bool = False
+) -> Iterator[Found]:
+    """What is wrong with ``model`` for ``march``. ``listed``: a YAML is written, with lists of input names.
+
+    ``registered``: operators written in Python are registered with the tool.
+    """
     where = f"model {model.path}"
     yield from _versions(model, where)
     yield from _inputs(model, where, shapes, listed=listed)
@@ -49,6 +56,11 @@ def model_findings(model: Model, march: March, shapes: Mapping[str, str], *, lis
     for node in all_nodes(proto):
         kinds.add(node.op_type)
         yield from _node(node, march, weights, where)
+        if node.op_type == "PyOp" and not registered:
+            yield Found(
+                f"{where}: {node_text(node)} is a PyOp, an operator written in Python, and none is registered",
+                way_out="--staticPlugins=FILE.py registers the operators of a file",
+            )
     if not kinds & _ON_BPU:
         text = f"{where} has no Conv, ConvTranspose, Gemm or MatMul, and a BPU model needs one"
         yield Found(text, error=listed)
@@ -82,7 +94,7 @@ def _inputs(model: Model, where: str, shapes: Mapping[str, str], *, listed: bool
 
 def _node(node: onnx.NodeProto, march: March, weights: Mapping[str, onnx.TensorProto], where: str) -> Iterator[Found]:
     what = f"{where}: {node_text(node)}"
-    if node.domain not in ("", "ai.onnx"):
+    if node.domain not in _DOMAINS and node.op_type != "PyOp":
         yield Found(f"{what} is {node.domain}:{node.op_type}, and hb_mapper takes operators of the ONNX standard")
     elif node.op_type == "Loop":
         yield Found(f"{what} is a Loop, which hb_mapper cannot convert")

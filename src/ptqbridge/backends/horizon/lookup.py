@@ -22,6 +22,10 @@ NEWEST_IR = 9
 """The newest ONNX IR version that hb_mapper 1.24 accepts."""
 
 
+TOOL_DOMAINS = ("horizon", "horizon.custom")
+"""Operator domains of Horizon's own: only its tools know what is in them."""
+
+
 @dataclass(frozen=True)
 class Network:
     """The looked-up facts of one model."""
@@ -75,7 +79,7 @@ def loaded(path: str) -> Model:
 def _load(path: str, size: int, time: int) -> Model:
     from ptqbridge.model.load import load_model  # brings onnx, which explain does not otherwise need
 
-    return load_model(path)
+    return load_model(path, custom=TOOL_DOMAINS)
 
 
 def _matching(pattern: str, nodes: frozenset[str]) -> tuple[str, ...]:

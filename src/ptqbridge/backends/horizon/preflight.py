@@ -68,7 +68,9 @@ def preflight(plan: Plan, *, values: bool = False) -> Preflight:
     model, notes, converted = _converted(plan, model, samples, findings)
     shapes = plan.settings.get("shapes", {})
     refused = {found.text for found in findings}
-    found = model_findings(model, MARCHES[plan.target.name], shapes, listed=bool(config))
+    found = model_findings(
+        model, MARCHES[plan.target.name], shapes, listed=bool(config), registered="custom_op" in config
+    )
     # What an option could not convert is said once, with the reason.
     findings += [item for item in found if not (refused and _asked_to_convert(plan, item))]
     findings += _yaml_findings(plan, config, network)

@@ -40,7 +40,9 @@ def settle(request: Request) -> Request:
     asked = Recipe.from_mapping(vars(wanted.preprocess))
     beside = _spoken(load_recipe(path))
     more = {name: value for name, value in beside if not getattr(asked, name)}
-    known = tuple(Asked(_OPTIONS[name], value, f"--{_OPTIONS[name]}={_text(value)}", path) for name, value in more.items())
+    known = tuple(
+        Asked(_OPTIONS[name], value, f"--{_OPTIONS[name]}={_text(value)}", path) for name, value in more.items()
+    )
     settled = _with(request, replace(wanted, preprocess=replace(wanted.preprocess, **more)))
     return replace(settled, asked=(*request.asked, *known))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -130,6 +131,9 @@ def stage_quantized(
     info = model_info(place, toolchain)
     feeds = feeds_of(quantized, info)
     place.copy(quantized, QUANTIZED)
+    operators = str(beside.facts.get("custom_op_dir") or "")
+    if operators:
+        place.copy(operators, os.path.basename(operators))
     cut = f"the .bin ends before {', '.join(info.deleted)}: what follows is computed here as in the quantized model"
     return feeds, (cut,) if info.deleted else ()
 
