@@ -115,6 +115,52 @@ def behaviour(trt: Any, aids: Any) -> dict[str, Any]:
             right = isinstance(made, getattr(trt, name))
             found["calibrators"][word] = [right, made.get_batch_size(), made.get_batch(["x"]), made.asked_for_data]
             found["calibrators"][word].append(made.read_calibration_cache().decode().splitlines()[0])
+        found["native"] = {kind: calibrator(trt, kind) for kind in ("entropy2", "entropy", "minmax", "legacy")}
+    return found
+
+
+class TwoBatches:
+    """Stands for the feed of batches on the device: two addresses, then the end, or what it was told to raise."""
+
+    def __init__(self) -> None:
+        self.left: list[list[int]] = [[4096], [8192]]
+        self.error: Exception | None = None
+
+    def next(self, names: list[str]) -> list[int] | None:
+        if self.error is not None:
+            raise self.error
+        return self.left.pop(0) if self.left else None
+
+
+def calibrator(trt: Any, kind: str) -> dict[str, Any]:
+    """A calibrator of ours that feeds data, made on the real class: what its callbacks answer and are called."""
+    from ptqbridge.backends.tensorrt.native import CLASSES, native_calibrator
+
+    base = getattr(trt, CLASSES[kind])
+    feed = TwoBatches()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "made.cache"
+        made = native_calibrator(trt, kind, 0.999, str(path), feed)
+        batches = [made.get_batch(["x"]) for _ in range(3)]
+        before = made.read_calibration_cache()
+        made.write_calibration_cache(memoryview(b"TRT-8601-cache"))
+        written = path.read_bytes().decode()
+    feed.error = RuntimeError("no more disk")
+    ended = made.get_batch(["x"])
+    ours = {name for name in vars(type(made)) if not name.startswith("_")}
+    theirs = {name for owner in base.__mro__ for name in vars(owner) if not name.startswith("_")}
+    found = {
+        "right": isinstance(made, base),
+        "size": made.get_batch_size(),
+        "algorithm": str(made.get_algorithm().name),
+        "batches": batches,
+        "cache": [before, written, bytes(made.read_calibration_cache()).decode()],
+        "raised": [ended, str(made.error)],
+        "callbacks": sorted(theirs & ours),
+        "unanswered": sorted(name for name in theirs - ours if name != "get_algorithm"),
+    }
+    if kind == "legacy":
+        found["legacy"] = [made.get_quantile(), made.get_regression_cutoff()]
     return found
 
 
@@ -126,6 +172,7 @@ def main() -> None:
     assert spec is not None and spec.loader is not None
     aids = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(aids)
+    sys.path.insert(0, str(Path(aids_path).parents[3]))
     missing = [name for name in questions["names"] if not look(module, name)]
     misfits = [call for call in questions["calls"] if look(module, call[0]) and not takes(module, *call)]
     print(json.dumps({"missing": missing, "misfits": misfits, "behaviour": behaviour(module, aids)}))

@@ -198,6 +198,27 @@ def test_helpers_work_with_the_real_classes(version: str, bindings: Path) -> Non
         assert "calibrators" not in found
 
 
+ALGORITHMS = {
+    **{"entropy2": "ENTROPY_CALIBRATION_2", "entropy": "ENTROPY_CALIBRATION", "minmax": "MINMAX_CALIBRATION"},
+    "legacy": "LEGACY_CALIBRATION",
+}
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "10.13.3"])
+@pytest.mark.parametrize("kind", ALGORITHMS)
+def test_our_calibrators_are_made_on_the_real_classes(version: str, kind: str, bindings: Path) -> None:
+    """Without a GPU the callbacks are called from Python; their names and answers are those that TensorRT wants."""
+    found = ask(bindings, VERSIONS[version], {"names": [], "calls": []})["behaviour"]["native"][kind]
+    assert (found["right"], found["size"], found["algorithm"]) == (True, 1, ALGORITHMS[kind])
+    assert found["batches"] == [[4096], [8192], None]
+    assert found["cache"] == [None, "TRT-8601-cache", "TRT-8601-cache"]
+    assert found["raised"] == [None, "no more disk"]
+    callbacks = {"get_batch", "get_batch_size", "read_calibration_cache", "write_calibration_cache"}
+    assert callbacks <= set(found["callbacks"])
+    assert found["unanswered"] == []
+    assert found.get("legacy") == ([0.999, 1.0] if kind == "legacy" else None)
+
+
 def test_plans_of_one_generation_do_not_fit_another(bindings: Path) -> None:
     missing = ask(bindings, VERSIONS["11.4.0"], questions("8.6.1"))["missing"]
     assert {"BuilderFlag.INT8", "IBuilderConfig.min_timing_iterations", "ITensor.dynamic_range"} <= set(missing)
