@@ -307,14 +307,15 @@ class Tail:
     def _keep(self, large: Values) -> None:
         """Put ``large`` to what is kept; of too much the largest stay."""
         needed = self._filled + large.size
-        if needed > 2 * self.keep + 4096:
+        most = self.keep + self.keep // 4 + 4096
+        if needed > most:
             both = np.concatenate((self._kept[: self._filled], large))
             self._kept = np.partition(both, needed - self.keep)[needed - self.keep :].copy()
             self._filled = self.keep
             self._floor = np.float32(self._kept.min())
         elif large.size:
             if needed > self._kept.size:  # one array that grows: many small ones would take more than what they hold
-                room = np.empty(max(needed, self._kept.size * 3 // 2), np.float32)
+                room = np.empty(max(needed, min(self._kept.size * 3 // 2, most)), np.float32)
                 room[: self._filled] = self._kept[: self._filled]
                 self._kept = room
             self._kept[self._filled : needed] = large

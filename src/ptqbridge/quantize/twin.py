@@ -150,13 +150,18 @@ def run_floats(model: onnx.ModelProto, samples: list[Mapping[str, npt.NDArray[An
     """
     import onnxruntime
 
-    from ptqbridge.model.save import session_model
+    from ptqbridge.model.save import MAPPED_FROM, session_model
+    from ptqbridge.quantize.memory import forget_bytes, give_back
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     options.add_session_config_entry("session.disable_quant_qdq", "1")
-    with session_model(model) as source:
+    options.enable_cpu_mem_arena = False  # it pays over many runs only
+    with session_model(model, mapped_from=MAPPED_FROM) as source:
         session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        del source
+    forget_bytes(session)
+    give_back()
     names = [value.name for value in session.get_outputs() if value.type == "tensor(float)"]
     return [session.run(names, dict(sample)) for sample in samples]
