@@ -250,8 +250,10 @@ def _performance(perf: Perf, frames: Sequence[float], spec: RunSpec, policy: Map
     alone = describe(frames, spec.reports.percentiles) if frames else None
     notes = []
     if alone:
+        many = (perf.threads or 1) > 1
         notes.append(
-            f"median and percentiles come from a run of {len(frames)} frames one by one, the other figures from perf"
+            f"{'' if many else 'median and '}percentiles come from a run of {len(frames)} frames one by one, the other "
+            f"figures from perf{f' with {perf.threads} frames in flight' if many else ''}"
         )
     elif spec.reports.percentiles:
         notes.append("the board's tool tells no median and no percentiles; --percentile times single frames as well")
