@@ -112,9 +112,8 @@ def _inputs(work: Migration) -> None:
             work.say("input_parameters.input_layout_rt", f"{layout} cannot be kept", why, human=True)
     work.remove("input_parameters", "input_layout_rt", "the runtime layout follows from the type")
     if "nv12" in kinds:
-        why = (
-            f"NAME_y and NAME_uv instead of one packed input, rows of {64 if work.march.name == "nash-p" else 32} bytes: {_FEEDERS}"
-        )
+        row = 64 if work.march.name == "nash-p" else 32
+        why = f"NAME_y and NAME_uv instead of one packed input, rows of {row} bytes: {_FEEDERS}"
         work.say("input_parameters.input_type_rt", "nv12 becomes two inputs on the board", why, human=True)
     for kind in kinds:
         if kind in ("rgb", "bgr", "yuv444"):
