@@ -33,7 +33,7 @@ from ptqbridge.cli import main  # noqa: E402
 
 MODEL = ROOT / "examples" / "mynet" / "mynet.onnx"
 DYNAMIC = MODEL.with_name("mynet_dynamic.onnx")
-DATA = f"--calibData={MODEL.with_name('calib')}"
+DATA = "--calibData=data.npz"
 EXTRA = tuple(os.environ.get("PTQBRIDGE_GPU_WORDS", "").split())
 SHORT = ("--duration=0.3", "--warmUp=50", "--iterations=20")
 Figures = dict[str, Any]
@@ -72,11 +72,9 @@ def bridge(*words: str) -> Figures:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = main([*words, "--json"])
-    told = err.getvalue().strip().splitlines()
-    said = [line for line in told if "[E]" in line or line.startswith("error")] or told[-3:]
-    assert status == 0, f"exit status {status}: {' | '.join(said)}"
+    assert status == 0, f"exit status {status}: {out.getvalue().strip()[-1000:] or err.getvalue().strip()[-1000:]}"
     record: Figures = json.loads(out.getvalue())
-    record["said"] = told
+    record["said"] = err.getvalue().strip().splitlines()
     return record
 
 
@@ -90,10 +88,13 @@ def trtexec(*words: str, model: Path = MODEL) -> Figures:
 
 
 def inputs(batch: int = 1) -> np.ndarray[Any, Any]:
-    """The same for every check."""
-    x = np.random.default_rng(5).normal(size=(batch, 3, 28, 28)).astype(np.float32)
-    x.tofile("x.bin")
-    return x
+    """Digits of the example's test set, the same for every check, in x.bin; others of them in data.npz to calibrate."""
+    pixels = np.load(MODEL.with_name("test.npz"))["images"][: 100 + batch].astype(np.float32)
+    prepared = np.ascontiguousarray((pixels / 255 - 0.3053).transpose(0, 3, 1, 2) / np.float32(0.3243))  # recipe.yaml
+    if not Path("data.npz").is_file():
+        np.savez("data.npz", input1=prepared[:100])
+    prepared[100:].tofile("x.bin")
+    return prepared[100:]
 
 
 FED = "--loadInputs=input1:x.bin"
@@ -182,7 +183,7 @@ def int8_from_a_cache_file() -> Figures:
     """Written on the CPU by ``calibrate``; on 11 it becomes Q/DQ nodes."""
     bridge("calibrate", f"--onnx={MODEL}", DATA, "--calibAlgo=entropy2", "--out=entropy2.cache")
     record = trtexec("--int8", "--calib=entropy2.cache", FED)
-    return likeness(record, expected(MODEL, input1=inputs()), 0.97)
+    return likeness(record, expected(MODEL, input1=inputs()), 0.9)
 
 
 @check
@@ -379,7 +380,7 @@ def layer_precisions() -> Figures:
         )
     )
     rows = record["build"]["asked_got"]
-    assert rows, "nothing was compared"
+    assert rows, record["build"]["notes"]
     return {"asked_got": rows}
 
 
@@ -395,7 +396,7 @@ def refit() -> Figures:
     record = bridge(
         *("build", "--target=trt", f"--onnx={MODEL}", "--refit", "--timeRefit", "--saveEngine=refit.engine"), *EXTRA
     )
-    return {"refit_ms": record["build"]["facts"]["refit_ms"]}
+    return {"refit_ms": record["targets"]["trt"]["build"]["facts"]["refit_ms"]}
 
 
 @check
@@ -434,7 +435,7 @@ def weight_streaming() -> Figures:
     since("10.0")
     words = ("--stronglyTyped", "--allowWeightStreaming", "--saveEngine=stream.engine")
     bridge("build", "--target=trt", f"--onnx={MODEL}", *words, *EXTRA)
-    record = trtexec("--loadEngine=stream.engine", "--weightStreamingBudget=50%", FED)
+    record = trtexec("--loadEngine=stream.engine", "--allowWeightStreaming", "--weightStreamingBudget=50%", FED)
     return likeness(record, expected(MODEL, input1=inputs()), 0.9999)
 
 
@@ -507,11 +508,11 @@ def engine_info() -> Figures:
 @check
 def emitted_script() -> Figures:
     """The program of --emitScript builds an engine of its own, which runs."""
-    words = ("--fp16", "--saveEngine=script.engine", "--emitScript=build.py", "--dryRun")
+    words = ("--saveEngine=script.engine", "--emitScript=build.py", "--dryRun")
     bridge("build", "--target=trt", f"--onnx={MODEL}", *words, *EXTRA)
     done = subprocess.run([sys.executable, "build.py"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return likeness(trtexec("--loadEngine=script.engine", FED), expected(MODEL, input1=inputs()), 0.999)
+    return likeness(trtexec("--loadEngine=script.engine", FED), expected(MODEL, input1=inputs()), 0.9999)
 
 
 @check
@@ -608,6 +609,7 @@ def one(name: str, folder: str) -> int:
     """Make one check and print what it found: exit status 0 done, 1 failed, 3 skipped."""
     os.makedirs(folder, exist_ok=True)
     os.chdir(folder)
+    inputs()
     started = time.perf_counter()
     try:
         found = CHECKS[name]()
