@@ -133,8 +133,8 @@ def built(cli: Cli, tmp_path: Path, options: str, config: dict[str, Any] | None 
     out = tmp_path / "m.bin"
     more = f"--horizonYaml={tmp_path}/more.yaml" if config else ""
     cli(
-        f"build --target={march} --int8 --calibAlgo=max --builderOptimizationLevel=0 {options} {more} --saveEngine={out} "
-        f"--out={tmp_path}/bundle"
+        f"build --target={march} --int8 --calibAlgo=max --builderOptimizationLevel=0 {options} {more} "
+        f"--saveEngine={out} --out={tmp_path}/bundle"
     )
     return out
 
@@ -238,3 +238,102 @@ def test_several_pictures_per_run(cli: Cli, tmp_path: Path) -> None:
     artifact = built(cli, tmp_path, f"--onnx={model} --calibData={folder} {NUMBERS}", config)
     cli(f"infer --loadEngine={artifact} --calibData={folder} {NUMBERS} --out={tmp_path}/y.npy")
     assert cosine(np.load(tmp_path / "y.npy"), reference(model, {"x": normalised(pictures(3), "rgb")})) > 0.99
+
+
+OPERATOR = """
+import numpy as np
+from horizon_nn.custom.op_registration import op_implement_register, op_shape_infer_register
+
+
+@op_implement_register("Tilt")
+class Tilt:
+    def __init__(self, slope):
+        self.slope = float(slope)
+
+    def compute(self, x):
+        return np.where(x > 0, x, x * self.slope).astype(np.float32)
+
+
+@op_shape_infer_register("Tilt")
+def infer_shape(shapes):
+    return shapes
+"""
+
+
+def tilted(path: Path, *, custom: bool) -> Path:
+    """Two convolutions with a leaky ReLU between them, which is an operator of our own when ``custom``."""
+    draw = np.random.default_rng(5)
+    weights = [
+        numpy_helper.from_array((draw.normal(size=size) / 5).astype(np.float32), f"w{number}")
+        for number, size in enumerate([(8, 3, 3, 3), (4, 8, 3, 3)])
+    ]
+    own = helper.make_node(
+        "PyOp", ["a"], ["b"], "tilt", domain="horizon.custom", input_types=[TensorProto.FLOAT],
+        output_types=[TensorProto.FLOAT], output_shape=["1,8,16,16"], module="ops.tilt", class_name="Tilt",
+        compute="compute", slope="0.25",
+    )  # fmt: skip
+    middle = own if custom else helper.make_node("LeakyRelu", ["a"], ["b"], "tilt", alpha=0.25)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "w0"], ["a"], "c0", pads=[1, 1, 1, 1]),
+            middle,
+            helper.make_node("Conv", ["b", "w1"], ["y"], "c1", pads=[1, 1, 1, 1]),
+        ],
+        "tilted",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 16, 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 16, 16])],
+        weights,
+        value_info=[helper.make_tensor_value_info("b", TensorProto.FLOAT, [1, 8, 16, 16])],
+    )
+    opsets = [helper.make_opsetid("", 11), helper.make_opsetid("horizon.custom", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets[: 1 + custom], ir_version=6), path)
+    return path
+
+
+def test_an_operator_written_in_python(cli: Cli, hb_mapper: Path, tmp_path: Path) -> None:
+    """It is registered, runs on the CPU between two BPU subgraphs, and in infer, the simulation and by hand too."""
+    model = tilted(tmp_path / "m.onnx", custom=True)
+    data = np.random.default_rng(1).normal(size=(COUNT, 3, 16, 16)).astype(np.float32)
+    np.save(tmp_path / "x.npy", data)
+    (tmp_path / "ops").mkdir()
+    (tmp_path / "ops" / "tilt.py").write_text(OPERATOR)
+    line = f"--onnx={model} --calibData={tmp_path}/x.npy --staticPlugins={tmp_path}/ops/tilt.py"
+    artifact = built(cli, tmp_path, line)
+    nodes = {node["name"]: node for node in json.loads(Path(f"{artifact}.json").read_text())["build"]["facts"]["nodes"]}
+    assert (nodes["tilt"]["type"], nodes["tilt"]["processor"]) == ("PyOp", "CPU")
+    cli(f"infer --loadEngine={artifact} --calibData={tmp_path}/x.npy --out={tmp_path}/y.npy")
+    right = reference(tilted(tmp_path / "leaky.onnx", custom=False), {"x": data})
+    assert cosine(np.load(tmp_path / "y.npy"), right) > 0.998
+    answer = cli(f"run --loadEngine={artifact} --target=bayes --verify=sim")["run"]
+    assert any("bit by bit" in note for note in answer["notes"])
+    product = tmp_path / "bundle" / "model_output" / "m.bin"
+    product.unlink()
+    env = {"PATH": f"{hb_mapper.parent}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(["sh", str(tmp_path / "bundle" / "run.sh")], env=env, check=True, capture_output=True)
+    assert product.stat().st_size > 1000
+
+
+def test_load_takes_the_ranges_of_q_dq_nodes(cli: Cli, root: Path, tmp_path: Path) -> None:
+    """The thresholds of the product are the scales of the model, times 127."""
+    proto = onnx.load(root / "examples" / "mynet" / "mynet.onnx")
+    nodes, count = [], 0
+    for node in list(proto.graph.node):
+        if node.op_type in ("Conv", "Gemm"):
+            count += 1
+            proto.graph.initializer.append(numpy_helper.from_array(np.array(0.03 * count, np.float32), f"s{count}"))
+            proto.graph.initializer.append(numpy_helper.from_array(np.array(0, np.int8), f"z{count}"))
+            scale = [f"s{count}", f"z{count}"]
+            nodes.append(helper.make_node("QuantizeLinear", [node.input[0], *scale], [f"q{count}"], f"Q{count}"))
+            nodes.append(helper.make_node("DequantizeLinear", [f"q{count}", *scale], [f"d{count}"], f"D{count}"))
+            node.input[0] = f"d{count}"
+        nodes.append(node)
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    onnx.save(proto, tmp_path / "q.onnx")
+    line = f"build --onnx={tmp_path}/q.onnx --int8 --calibAlgo=load --target=bayes --builderOptimizationLevel=0"
+    build = cli(f"{line} --saveEngine={tmp_path}/m.bin")["targets"]["bayes"]["build"]
+    found = {node["name"]: node["threshold"] for node in build["facts"]["nodes"]}
+    assert found["/features/features.0/Conv"] == pytest.approx(0.03 * 127, abs=0.01)
+    assert found["/features/features.3/Conv"] == pytest.approx(0.06 * 127, abs=0.01)
+    assert found["/fc/Gemm"] == pytest.approx(0.09 * 127, abs=0.01)
+    assert build["performance_only"] is None

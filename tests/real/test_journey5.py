@@ -56,7 +56,7 @@ def test_build_run_and_verify(cli: Cli, tmp_path: Path, march: str, data: str) -
     assert info["model"]["march"] == march
     assert info["model"]["versions"]["hb_mapper"] == "1.24.3"
     assert info["build"]["target"] == march
-    assert info["model"]["inputs"][0]["kind"] == ("featuremap" if data else "nv12")
+    assert info["model"]["inputs"][0]["kind"] == ("rgb" if data else "nv12")
 
 
 def test_the_estimate_of_a_foreign_bin(cli: Cli, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from ptqbridge.toolchains.program import Finished
 LOW_COSINE = 0.95
 """An output less like the float model's than this is worth a warning: Horizon's manuals look for 0.99 at least."""
 _HUGE = 1e30
-_DROPPED = ("does not exist", "not adjacent", "set back to")
+_DROPPED = ("does not exist", "not adjacent", "is not found in the model", "set back to")
 """What the tool's warnings say of requests that it drops."""
 
 

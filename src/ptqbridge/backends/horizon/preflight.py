@@ -155,11 +155,14 @@ def _yaml_findings(plan: Plan, config: Mapping[str, Any], network: Network) -> I
     """The YAML against the table of all keys. Folders that the build itself fills are not there yet."""
     if not config:
         return
+    shapes = plan.settings.get("shapes", {})
+    open_inputs = [spec for spec in network.inputs if spec.name not in shapes]
+    unsettled = any(isinstance(dim, str) for spec in open_inputs for dim in spec.shape[1:])
     report = validate(config, os.curdir, target=plan.target.name, network=network)
     for fault in report.findings:
         ours = fault.rule == "calibration folders" and str(fault.value).startswith("./")
         # The model's own limits are looked at closer elsewhere.
-        if ours or fault.rule in ("model", "dynamic"):
+        if ours or fault.rule in ("model", "dynamic") or (unsettled and fault.key.endswith(".input_shape")):
             continue
         found = "" if fault.value is None else f", found {fault.value!r}"
         yield Found(f"{CONFIG}: {fault.key} {fault.expected}{found}", error=fault in report.errors)
