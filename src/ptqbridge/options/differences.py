@@ -349,7 +349,7 @@ BEHAVIOUR = (
         "unknown-layer",
         "--layerPrecisions, --layerOutputTypes, --layerDeviceTypes",
         "a name that matches no layer is dropped in silence",
-        "prefer: said; obey: an error; `*` matches any part of a name",
+        "prefer: said; obey: an error; `*` matches any part of a name (TensorRT 8.6: alone only, as in its trtexec)",
         "it is a typo or a fused layer",
     ),
 )

@@ -176,6 +176,7 @@ def test_a_module_of_another_generation_is_refused(model: Path, plan_of: PlanOf,
         (["--onnx=gone.onnx"], "gone.onnx was not found"),
         (["--onnx=m.onnx", "--optShapes=z:1x2"], "'z' is no input"),
         (["--onnx=m.onnx", "--int8", "--calib=gone.cache"], "gone.cache was not found"),
+        (["--onnx=m.onnx", "--precisionConstraints=obey", "--layerPrecisions=cnv:fp16"], "'cnv' matches no layer"),
         (["--onnx=m.onnx", "--useDLACore=7"], "DLA core 7 was asked for, this machine has 2"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ptqbridge.backends.tensorrt.build import build
-from ptqbridge.backends.tensorrt.layers import compare
-from ptqbridge.errors import LimitNotMet
+from ptqbridge.backends.tensorrt.layers import compare, unknown_layers
+from ptqbridge.errors import InputError, LimitNotMet
 from ptqbridge.plan import Plan
+from ptqbridge.spec import Precision
 
 
 def tensor(kind: str) -> dict[str, Any]:
@@ -97,3 +99,21 @@ def test_a_build_tells_and_obey_ends_it(
     ]
     assert (model / "e.engine").read_bytes().startswith(b"ftrt")
     assert built("none").asked_got == ()
+
+
+def test_requests_that_fit_no_layer_are_said_or_refused() -> None:
+    names = ["conv1", "conv2", "fc"]
+    wish = Precision(
+        constraints="prefer", layers={"*": ("fp16",), "con*": ("fp16",), "cv1": ("fp32",)}, layer_devices={"x": "DLA"}
+    )
+    assert unknown_layers(wish, names, stars=True) == (
+        "--layerDeviceTypes: 'x' matches no layer",
+        "--layerPrecisions: 'cv1' matches no layer",
+    )
+    assert "reads no pattern but a * alone" in unknown_layers(wish, names, stars=False)[1]
+    assert unknown_layers(replace(wish, constraints="none"), names, stars=True) == (
+        "--layerDeviceTypes: 'x' matches no layer",
+    )
+    with pytest.raises(InputError, match="--layerPrecisions: 'cv1' matches no layer") as caught:
+        unknown_layers(replace(wish, constraints="obey"), names, stars=True)
+    assert caught.value.hint == "did you mean conv1?"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ptqbridge.backends.tensorrt.cache import check_cache
-from ptqbridge.backends.tensorrt.layers import compare, enforce, wishes
+from ptqbridge.backends.tensorrt.layers import compare, enforce, unknown_layers, wishes
 from ptqbridge.backends.tensorrt.native import Native
 from ptqbridge.backends.tensorrt.perform import Performer, build_part
 from ptqbridge.backends.tensorrt.plan import EDITED, uses_own_cache
@@ -61,8 +61,11 @@ def build(plan: Plan, *, say: Say, progress: Progress | None) -> BuildResult:
         say(f"building with TensorRT ({len(calls)} calls)")
         obey = plan.build.precision.constraints == "obey"
         held = [text for text in calls if obey and text.startswith("write_engine(")]
+        searched = next((index for index, text in enumerate(calls) if text.startswith("engine_bytes = ")), len(calls))
         try:
-            performer.perform(text for text in calls if text not in held)
+            performer.perform(calls[:searched])
+            notes += _unknown_layers(plan, performer.names["network"])
+            performer.perform(text for text in calls[searched:] if text not in held)
         finally:
             native.close()
         facts |= native.facts()
@@ -88,6 +91,14 @@ def build(plan: Plan, *, say: Say, progress: Progress | None) -> BuildResult:
         asked_got=rows,
         notes=tuple(notes),
     )
+
+
+def _unknown_layers(plan: Plan, network: Any) -> tuple[str, ...]:
+    """Requests for layers that the parsed network lacks, before kernels are searched for. Raises as unknown_layers."""
+    if not any(text.startswith((*SETTERS, "set_layer_devices(")) for text in plan.settings["calls"]):
+        return ()
+    names = [network.get_layer(index).name for index in range(network.num_layers)]
+    return unknown_layers(plan.build.precision, names, stars=generation(plan.settings["version"]) != "8.6")
 
 
 def _layer_types(plan: Plan, performer: Performer) -> tuple[tuple[AskedGot, ...], tuple[str, ...]]:

@@ -7,13 +7,15 @@ phrase.
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ptqbridge.errors import LimitNotMet
+from ptqbridge.errors import InputError, LimitNotMet
 from ptqbridge.result import AskedGot
+from ptqbridge.spec import Precision
 
 WORDS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8", "FP8": "fp8", "INT32": "int32"}
 """Names of trt.DataType, as trtexec writes them."""
@@ -45,6 +47,32 @@ def wishes(network: Any) -> list[Wish]:
 def _word(kind: Any) -> str:
     name = str(kind.name)
     return WORDS.get(name, name.lower())
+
+
+def unknown_layers(precision: Precision, names: Iterable[str], *, stars: bool) -> tuple[str, ...]:
+    """Notes on requests that fit none of the layers ``names``. ``stars``: a ``*`` may stand for any part of a name.
+
+    Raises InputError for the first one under ``--precisionConstraints=obey``; devices are never a matter of obeying.
+    """
+    names = set(names)
+    options: dict[str, Mapping[str, Any]] = {"layerDeviceTypes": precision.layer_devices}
+    if precision.constraints != "none":
+        options |= {"layerPrecisions": precision.layers, "layerOutputTypes": precision.layer_outputs}
+    notes: list[str] = []
+    for option, asked in options.items():
+        for pattern in asked:
+            shape = re.escape(pattern).replace(re.escape("*"), ".*")
+            lone = pattern == "*" and option != "layerDeviceTypes"
+            fits = lone or pattern in names or (stars and any(re.fullmatch(shape, name) for name in names))
+            if fits:
+                continue
+            why = "" if stars or "*" not in pattern else " (TensorRT 8.6 reads no pattern but a * alone)"
+            text = f"--{option}: {pattern!r} matches no layer{why}"
+            if option != "layerDeviceTypes" and precision.constraints == "obey":
+                close = difflib.get_close_matches(pattern, names, 1)
+                raise InputError(text, hint=f"did you mean {close[0]}?" if close else "")
+            notes.append(text)
+    return tuple(notes)
 
 
 def compare(asked: Sequence[Wish], inspected: str) -> tuple[tuple[AskedGot, ...], tuple[str, ...]]:

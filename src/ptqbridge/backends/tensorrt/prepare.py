@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 
 from ptqbridge.backends.tensorrt.context import DEFAULT_ALGORITHM
+from ptqbridge.backends.tensorrt.layers import unknown_layers
 from ptqbridge.backends.tensorrt.plan import EDITED, uses_own_cache
 from ptqbridge.backends.tensorrt.rules.bridge import OWN_CACHE
 from ptqbridge.backends.tensorrt.rules.network import PRUNED
@@ -111,6 +112,10 @@ class _Work:
     def edit(self, path: str) -> onnx.ModelProto:
         """The edits in a fixed order: weights, Q/DQ, then types. Returns what is written."""
         edits = set(self.plan.settings["edits"])
+        if edits - {PRUNED}:
+            nodes = [node.name or node.output[0] for node in self.model.proto.graph.node]
+            types = replace(self.plan.build.precision, layer_devices={})  # those are the parsed network's
+            self.done.notes += unknown_layers(types, nodes, stars=True)
         proto = onnx.ModelProto()
         proto.CopyFrom(self.model.proto)
         if PRUNED in edits:
