@@ -125,3 +125,8 @@ def test_many_findings_of_a_kind_are_counted(ptq: Ptq, mynet: Path, tmp_path: Pa
     assert "0 of 25 samples could be read: 25 errors, 1 warning" in answer.out
     record = json.loads(ptq("lint-data", f"--onnx={mynet}/mynet.onnx", f"--calibData={tmp_path}/d", "--json").out)
     assert sum(finding["check"] == "layout" for finding in record["findings"]) == 25
+
+
+def test_batches_are_looked_at_one_by_one(ptq: Ptq, mynet: Path) -> None:
+    words = (f"--onnx={mynet}/mynet_dynamic.onnx", f"--calibData={mynet}/calib", "--calibSamples=40")
+    assert ptq("lint-data", *words, "--calibBatch=16").out == ptq("lint-data", *words).out

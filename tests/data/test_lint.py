@@ -195,3 +195,7 @@ def test_samples_are_streamed(save_npy: Callable[..., Path], rng: np.random.Gene
     samples = open_samples(save_npy("d.npy", pictures(rng)), [IMAGE])
     assert isinstance(samples, Samples)
     assert names(lint_data(samples, [IMAGE])) == UNSURE
+
+
+def test_rows_of_a_fixed_batch_count_as_samples(check: Check, rng: np.random.Generator) -> None:
+    assert names(check(pictures(rng), TensorSpec("x", "float32", (4, 3, 32, 24)))) == UNSURE

@@ -11,7 +11,8 @@ from ptqbridge.spec.tensor import TensorSpec
 
 
 def asked_samples(wanted: Calibration, inputs: Sequence[TensorSpec], *, keep_going: bool = False) -> Samples:
-    """Open ``wanted.data`` for a model with these ``inputs``; ``keep_going`` leaves out whatever is unusable (lint).
+    """Open ``wanted.data`` for a model with these ``inputs``; ``keep_going`` leaves out whatever is unusable
+    and takes samples one by one (lint).
 
     Raises InputError, OptionError or ToolchainMissing as ``open_samples`` does.
     """
@@ -22,5 +23,5 @@ def asked_samples(wanted: Calibration, inputs: Sequence[TensorSpec], *, keep_goi
         samples=wanted.samples,
         seed=wanted.seed,
         skip_broken=None if keep_going else wanted.skip_broken,
-        batch=wanted.batch,
+        batch=1 if keep_going else wanted.batch,
     )

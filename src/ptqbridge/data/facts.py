@@ -76,7 +76,7 @@ def look(sample: str, spec: TensorSpec, array: Array) -> Facts:
         tiny=float(np.mean((np.abs(flat) < TINY) & (flat != 0))) if floating and flat.size else 0.0,
         misread=looks_like(array),
         digest=hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=16).digest(),
-        order=_order(array) if is_image(spec) and 3 in (spec.shape[1], spec.shape[3]) else "",
+        order=_order_of(array, spec),
         borders=_has_borders(array, spec) if is_image(spec) else False,
     )
 
@@ -86,23 +86,31 @@ def is_image(spec: TensorSpec) -> bool:
     return len(spec.shape) == 4 and (spec.shape[1] in (1, 3) or spec.shape[3] in (1, 3))
 
 
-def _order(array: Array) -> str:
-    """How three colours lie in memory: ``interleaved`` (NHWC), ``planar`` (NCHW), "" when that does not show.
+def _order_of(array: Array, spec: TensorSpec) -> str:
+    if not is_image(spec) or 3 not in (spec.shape[1], spec.shape[3]):
+        return ""
+    return _order(array, array.shape[3] if spec.shape[1] == 3 else array.shape[2])
 
-    Interleaved, a value is nearer to the third after it than to the next, or (grey pictures) the steps from red to
-    green, green to blue and blue to the next red are of different size. In planes the next value is the nearest, and
-    every third step is like the others.
+
+def _order(array: Array, width: int) -> str:
+    """How three colours of pictures of that width lie in memory: ``interleaved`` (NHWC), ``planar`` (NCHW), or "".
+
+    Interleaved, a value is nearer to the third after it than to the next, or (grey pictures) hardly any step but that
+    from blue to the next red is above 0. In planes the next value is the nearest, and every third step is like the
+    others. Where neither shows, the answer is "".
     """
     flat = array.reshape(-1).astype(np.float32)
     if flat.size < _LEAST:
         return ""
     steps = np.abs(flat[1:] - flat[:-1])
-    near, third = float(steps.mean()), float(np.abs(flat[3:] - flat[:-3]).mean())
-    phases = [float(np.median(steps[phase::3])) for phase in range(3)]  # not the mean: rows end at one of them
-    even = min(phases) / max(phases) if any(phases) else 1.0
-    if near and (third / near < 0.75 or even < 0.5):
+    within = np.arange(steps.size) % width != width - 1  # in planes, rows end in large steps
+    near, third = float(steps[within].mean()), float(np.abs(flat[3:] - flat[:-3])[within[2:]].mean())
+    if not near:
+        return ""
+    least, middle, most = sorted(float(steps[phase::3][within[phase::3]].mean()) for phase in range(3))
+    if third / near < 0.75 or middle / most < 0.1:
         return "interleaved"
-    return "planar" if near and third / near > 1.25 and even > 0.85 else ""
+    return "planar" if third / near > 1.25 and least / most > 0.85 else ""
 
 
 def _has_borders(array: Array, spec: TensorSpec) -> bool:

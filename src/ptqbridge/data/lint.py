@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ptqbridge.data import lint_checks
 from ptqbridge.data.facts import Facts, Finding, is_image, look
+from ptqbridge.data.reading import rows_per_sample
 from ptqbridge.data.samples import Samples
 from ptqbridge.spec.tensor import TensorSpec
 
@@ -47,8 +48,10 @@ def lint_data(
         for left in samples.left
     ]
     count = len(facts[inputs[0].name])
-    if count < FEW:
-        findings.append(Finding("warning", "few", "", "", f"{count} usable samples, at least {FEW} are advised"))
+    rows = count * rows_per_sample(inputs[0])
+    if rows < FEW:
+        usable = f"{rows} usable sample{'s' * (rows != 1)}"
+        findings.append(Finding("warning", "few", "", "", f"{usable}, at least {FEW} are advised"))
     for spec in inputs:
         for check in lint_checks.ALL:
             findings += check(spec, facts[spec.name], samples.recipes.get(spec.name))

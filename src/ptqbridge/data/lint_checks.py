@@ -96,9 +96,11 @@ def layout(spec: TensorSpec, facts: Sequence[Facts], recipe: Recipe | None) -> I
     wrong, reason = ("interleaved", "every third value is alike, as in NHWC data, but the model wants NCHW")
     if spec.shape[1] != 3:
         wrong, reason = ("planar", "neighbouring values are alike, as in NCHW data, but the model wants NHWC")
-    for fact in facts:
-        if fact.order == wrong:
-            yield Finding("error", "layout", spec.name, fact.sample, reason)
+    swapped = [fact for fact in facts if fact.order == wrong]
+    few = len(swapped) * 2 < len(facts)
+    for fact in swapped:
+        sure = "warning" if few else "error"
+        yield Finding(sure, "layout", spec.name, fact.sample, reason + "; most others are not so" * few)
 
 
 def borders(spec: TensorSpec, facts: Sequence[Facts], recipe: Recipe | None) -> Iterator[Finding]:
