@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptqbridge.backends.horizon.dataset5 import float_input, infer, to_runtime, write_outputs
+from ptqbridge.backends.horizon.beside5 import Beside
+from ptqbridge.backends.horizon.dataset5 import float_input, infer, to_runtime, with_recipe, write_outputs
 from ptqbridge.backends.horizon.infer5 import Feed, nv12_to_yuv444
 from ptqbridge.backends.horizon.tools5 import InputInfo
 from ptqbridge.data.recipe import Recipe
@@ -72,6 +73,21 @@ def test_pixels_are_made_from_normalised_values(
         np.testing.assert_allclose(taken[:, 0], luma, atol=0.51)
     else:
         np.testing.assert_array_equal(taken, pixels if kind == "rgb" else pixels[:, ::-1])
+
+
+def test_the_recipe_of_the_build_is_used_unless_another_is_given(tmp_path: Path) -> None:
+    recipe = {"mean": [0.5], "std": [0.25], "scale": [1 / 255], "color": "bgr", "dtype": "float32", "resize": ""}
+    facts = {"calibration": {"recipes": {"x": recipe}}}
+    beside = Beside({"build": {"facts": facts}})
+    wanted, said = with_recipe(Calibration(data=str(tmp_path)), beside)
+    assert wanted.preprocess == Preprocess(mean=(0.5,), std=(0.25,), scale=(1 / 255,), color="bgr")
+    assert "as when it was calibrated" in said
+    given = Calibration(data=str(tmp_path), preprocess=SCALED)
+    assert with_recipe(given, beside) == (given, "")
+    (tmp_path / "recipe.yaml").write_text("color: rgb\n")
+    assert with_recipe(Calibration(data=str(tmp_path)), beside)[0].preprocess == Preprocess()
+    facts["calibration"]["recipes"]["z"] = {}
+    assert with_recipe(Calibration(), beside) == (Calibration(), "")
 
 
 def test_values_that_are_no_pixels(pixels: np.ndarray) -> None:

@@ -81,8 +81,9 @@ def test_a_low_cosine_names_the_worst_node() -> None:
 
 
 def test_what_the_tool_ignored_is_passed_on() -> None:
-    record = Record(nodes=nodes(2.0), outputs=OUTPUTS, warnings=("node: x does not exist,please double check", "else"))
-    assert checks(record) == [("warning", "ignored")]
+    said = ("node: x does not exist,please double check", "else", "Node nosuch is not found in the model! Skipped!")
+    record = Record(nodes=nodes(2.0), outputs=OUTPUTS, warnings=said)
+    assert checks(record) == [("warning", "ignored")] * 2
 
 
 LINKS = {

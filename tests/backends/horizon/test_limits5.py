@@ -12,7 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ptqbridge.backends.horizon.limits5 import model_findings
+from ptqbridge.backends.horizon.lookup import TOOL_DOMAINS
 from ptqbridge.backends.horizon.marches import MARCHES
+from ptqbridge.errors import InputError
 from ptqbridge.model.check import runtime_limits
 from ptqbridge.model.load import load_model
 
@@ -111,6 +113,18 @@ def test_half_precision(find: Find) -> None:
 def test_other_domains(find: Find) -> None:
     (found,) = find(net("Gelu", (1, 4), (), domain="com.microsoft"), listed=False)[:1]
     assert found == ("M: node 'n' is com.microsoft:Gelu, and hb_mapper takes operators of the ONNX standard", True)
+
+
+def test_an_operator_in_python_must_be_registered(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    onnx.save(net("PyOp", (1, 3, 4, 4), (), domain="horizon.custom"), path)
+    model = load_model(path, custom=TOOL_DOMAINS)
+    texts = [item.line for item in model_findings(model, MARCHES["bayes"], {}, listed=False)]
+    assert any("is a PyOp" in text and "--staticPlugins=FILE.py" in text for text in texts)
+    done = model_findings(model, MARCHES["bayes"], {}, listed=False, registered=True)
+    assert not any("PyOp" in item.line for item in done)
+    with pytest.raises(InputError, match=r"horizon\.custom:PyOp"):
+        load_model(path)
 
 
 def test_non_zero_and_loop(find: Find) -> None:

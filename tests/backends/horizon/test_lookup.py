@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
-from ptqbridge.backends.horizon.lookup import Network, look_up
+from ptqbridge.backends.horizon.lookup import Network, loaded, look_up, network_of
 from ptqbridge.spec import ModelFile
 
 
@@ -27,6 +29,17 @@ def test_missing_and_broken_files_are_notes(tmp_path: Path) -> None:
         assert network is None
         assert words in note and note.endswith("were not checked")
     assert look_up(ModelFile("net.caffemodel", "caffe")) == (None, "")
+
+
+def test_a_model_is_parsed_once_until_it_changes(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    shutil.copy(root / "examples/mynet/mynet.onnx", path)
+    first = loaded(str(path))
+    assert loaded(str(path)) is first
+    assert not network_of(first).qdq
+    shutil.copy(root / "examples/mynet/mynet_dynamic.onnx", path)
+    os.utime(path, ns=(1, 1))
+    assert loaded(str(path)).inputs[0].is_dynamic
 
 
 def test_patterns() -> None:
