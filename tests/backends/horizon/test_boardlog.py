@@ -71,6 +71,8 @@ def test_figures_that_do_not_belong_together() -> None:
     assert broken_laws(parse_perf(PERF.format(**good, rate=199.203))) == []
     assert "frame rate" in broken_laws(parse_perf(PERF.format(**good, rate=250.0)))[0]
     assert "average" in broken_laws(parse_perf(PERF.format(**good | {"total": 1100.0}, rate=199.203)))[0]
+    other = PERF.format(**good, rate=199.203).replace("Thread Average: 5.0", "Thread Average: 5.5")
+    assert "threads' 5.5 ms" in broken_laws(parse_perf(other))[0]
     cut = PERF.format(**good, rate=199.203)
     for end in ("Perf result", "Running condition", "Frame      rate"):
         assert broken_laws(parse_perf(cut[: cut.index(end)])) == ["the result block is not complete"]
@@ -114,8 +116,51 @@ def test_model_info_of_a_newer_journey6_model() -> None:
     assert info.desc == {"MARCH": "nash-m"}
     assert (info.inputs[0].name, info.inputs[0].shape, info.inputs[0].dtype) == ("x_y", (1, 640, 640, 1), "U8")
     assert info.outputs[0].size == 4096
-    with pytest.raises(ToolchainFailed):
+    with pytest.raises(ToolchainFailed, match="expected one model, found 0"):
         parse_model_info("nothing")
+    with pytest.raises(ToolchainFailed, match="expected one model, found 2"):
+        parse_model_info("[model name]: a\n\n[model name]: b\n")
+
+
+def test_model_info_of_quantized_outputs_on_journey5() -> None:
+    """Scales and axis stand behind the stride; the memory is wider than the valid shape; a tab ends the name's line."""
+    info = parse_model_info(
+        "[BPU_PLAT]BPU Platform Version(1.3.6)! soc info(x5)\n[DNN] Runtime version = 1.24.5_(3.15.55 HBRT)\n"
+        "[A][DNN][packed_model.cpp:247][Model](2030-01-01) [HorizonRT] The model builder version = 1.23.6\n"
+        "Load model to DDR cost 379.393ms.\n[m]\t\n---------\n[model name]: m\n\n"
+        "output[0]: \nname: 318\nvalid shape: (1,80,80,3,)\naligned shape: (1,80,80,16,)\naligned byte size: 409600\n"
+        "tensor type: HB_DNN_TENSOR_TYPE_S32\ntensor layout: HB_DNN_LAYOUT_NHWC\nquanti type: SCALE\n"
+        "stride: (409600,5120,64,4,)\nscale data: 7.7e-05,6.0e-05,2.9e-05,\nquantizeAxis: 3\nzero_point data: 0,1,2,"
+    )
+    (output,) = info.outputs
+    assert (output.name, output.dtype, output.layout, output.size) == ("318", "S32", "NHWC", 409600)
+    assert (output.shape, output.aligned) == ((1, 80, 80, 3), (1, 80, 80, 16))
+    assert (output.scale, output.zero_point, output.axis) == ((7.7e-05, 6.0e-05, 2.9e-05), (0, 1, 2), 3)
+    assert (info.runtime, info.builder) == ("1.24.5_(3.15.55 HBRT)", "1.23.6")
+
+
+def test_the_console_of_x3() -> None:
+    """A line for the number of cores, no progress line, and Journey 5's six digits."""
+    perf = parse_perf(
+        "core[0] open!\n[HBRT] hbrtSetGlobalConfig, set bpu march to BERNOULLI2(4272728)\n"
+        "Running condition:\n  Thread number is: 1\n  Frame count   is: 200\n  core number   is: 1\n"
+        "  Program run time: 1000.000000 ms\nPerf result:\n  Frame totally latency is: 960.000000 ms\n"
+        "  Average    latency    is: 4.800000 ms\n  Frame      rate       is: 200.000000 FPS\n"
+    )
+    assert perf.complete and broken_laws(perf) == [] and perf.stream is None and perf.load_ms is None
+
+
+def test_progress_lines_that_stand_for_themselves() -> None:
+    line = (
+        "Frame count: {},  Thread Average: {} ms,  thread max latency: {} ms,  thread min latency: {} ms,  FPS: 1.0\n"
+    )
+    perf = parse_perf(line.format(10, 5.0, 9.0, 4.0) + line.format(20, 3.0, 3.5, 2.0))
+    assert perf.stream is not None and perf.stream.lines == 2
+    assert (perf.stream.frames, perf.stream.max_ms, perf.stream.min_ms) == (20, 9.0, 2.0)
+
+
+def test_frame_times_of_infer() -> None:
+    assert parse_infer("Infer time: 1.464 ms\nInfer     time: 2.5 ms\n") == [1.464, 2.5]
 
 
 TIMES = {"avg_time": 1.5, "max_time": 2.0, "min_time": 1.0}
@@ -129,6 +174,8 @@ def test_profiler_of_both_families() -> None:
     body5 = {"chip_latency": {"BPU_inference_time_cost": TIMES}, "model_latency": {"BPU_m_subgraph_0": TIMES}}
     five = parse_profiler(f"{json.dumps(HEAD)}\n***\n{json.dumps(body5)}")
     assert five["nodes"]["BPU_m_subgraph_0"] == TIMES and five["processors"]["BPU_inference_time_cost"] == TIMES
+    stages = {"model_latency": {"Node-0": {"Stage1-GenerateBpuTask": TIMES, "Stage2-BpuCoreProcess": TIMES}}}
+    assert parse_profiler(f"{json.dumps(HEAD)}\n***\n{json.dumps(stages)}")["nodes"]["Node-0"]["avg_time"] == 3.0
     whole = f"ucp_version: 3.7\n{json.dumps(HEAD)}\n***\n{json.dumps(body6)}"
     for length in range(20, len(whole) - 1, 37):
         with pytest.raises(ToolchainFailed, match="cut off"):

@@ -37,13 +37,14 @@ _WARNING = re.compile(r"^\[W\].*|^W\d{4} .*")
 
 @dataclass(frozen=True)
 class Stream:
-    """A progress line: figures of all frames so far."""
+    """The last progress line, with the extremes of all ``lines``: each may be of its own frames alone."""
 
     frames: int
     average_ms: float
     max_ms: float
     min_ms: float
     fps: float
+    lines: int = 1
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,11 @@ def parse_perf(text: str) -> Perf:
         match = pattern.search(text)
         found[name] = (int if name in ("threads", "frames") else float)(match[1]) if match else None
     lines = _STREAM.findall(text)
-    stream = Stream(int(lines[-1][0]), *(float(word) for word in lines[-1][1:])) if lines else None
+    stream = None
+    if lines:
+        frames, average, _, _, fps = lines[-1]
+        longest, shortest = max(float(line[2]) for line in lines), min(float(line[3]) for line in lines)
+        stream = Stream(int(frames), float(average), longest, shortest, float(fps), len(lines))
     load, runtime, builder = _LOAD.search(text), _RUNTIME.search(text), _BUILDER.search(text)
     return Perf(
         load_ms=float(load[1]) if load else None,
@@ -94,7 +99,7 @@ def parse_perf(text: str) -> Perf:
 def broken_laws(perf: Perf) -> list[str]:
     """Which of the tool's own laws the figures of a complete run break: a cut or mixed-up output does.
 
-    rate = frames * 1000 / run time; average = sum / frames; min <= average <= max.
+    rate = frames * 1000 / run time; average = sum / frames, and that of the threads; min <= average <= max.
     """
     if not perf.complete:
         return ["the result block is not complete"]
@@ -105,6 +110,9 @@ def broken_laws(perf: Perf) -> list[str]:
         broken.append(f"frame rate {fps:g} is not {frames:g} frames in {run:g} ms")
     if not math.isclose(average * frames, total, rel_tol=2e-3, abs_tol=1e-3 * frames):
         broken.append(f"average latency {average:g} ms is not {total:g} ms over {frames:g} frames")
+    whole = perf.stream is not None and (perf.stream.frames, perf.stream.lines) == (perf.frames, 1)
+    if whole and perf.stream and not math.isclose(perf.stream.average_ms, average, rel_tol=2e-3, abs_tol=1e-3):
+        broken.append(f"average latency {average:g} ms is not the threads' {perf.stream.average_ms:g} ms")
     if perf.stream and not perf.stream.min_ms <= perf.stream.average_ms * 1.001 <= perf.stream.max_ms * 1.002:
         broken.append("the average latency lies outside minimum and maximum")
     return broken
@@ -239,10 +247,7 @@ def parse_profiler(text: str) -> dict[str, Any]:
         raise ToolchainFailed("profiler.log was cut off: it holds no complete profile") from None
     if not mark or not isinstance(first, dict) or not isinstance(second, dict):
         raise ToolchainFailed("profiler.log has another form than known")
-    nodes = {
-        name: times.get("Total", times) if isinstance(times, dict) else {}
-        for name, times in (second.get("model_latency") or {}).items()
-    }
+    nodes = {name: _node(times) for name, times in (second.get("model_latency") or {}).items()}
     return {
         "version": version[1].strip() if version else "",
         "result": first.get("perf_result", {}),
@@ -251,6 +256,17 @@ def parse_profiler(text: str) -> dict[str, Any]:
         "processors": second.get("processor_latency") or second.get("chip_latency") or {},
         "tasks": second.get("task_latency") or {},
     }
+
+
+def _node(times: Any) -> dict[str, float]:
+    """Average, largest and smallest time of a node; where it has stages only, their sums."""
+    if not isinstance(times, dict):
+        return {}
+    times = times.get("Total", times)
+    stages = [stage for stage in times.values() if isinstance(stage, dict)]
+    if not stages:
+        return dict(times)
+    return {key: sum(float(stage.get(key, 0.0)) for stage in stages) for key in ("avg_time", "max_time", "min_time")}
 
 
 def parse_csv(text: str) -> dict[str, str]:
