@@ -87,7 +87,8 @@ def main() -> None:
     from cuda_stub import compile_stub
 
     found = importlib.util.find_spec("pycuda")
-    linked = [path for place in (found.submodule_search_locations if found else ()) for path in Path(place).glob("*.so")]
+    places = (found.submodule_search_locations or ()) if found else ()
+    linked = [path for place in places for path in Path(place).glob("*.so")]
     with tempfile.TemporaryDirectory() as folder:
         compile_stub(Path(folder), linked, copies=False)
         there = os.pathsep.join(filter(None, (folder, os.environ.get("LD_LIBRARY_PATH", ""))))

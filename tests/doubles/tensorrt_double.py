@@ -704,6 +704,22 @@ def make(version: str = "8.6.1") -> Any:
             def get_device_memory_size_for_profile_v2(self, profile_index: int) -> int:
                 return 5000 + profile_index
 
+        streamable_weights_size = 1000
+        _budget = 1000
+
+        def get_weight_streaming_automatic_budget(self) -> int:
+            return 700
+
+        @property
+        def weight_streaming_budget_v2(self) -> int:
+            return self._budget
+
+        @weight_streaming_budget_v2.setter
+        def weight_streaming_budget_v2(self, size: int) -> None:
+            record("ICudaEngine.weight_streaming_budget_v2=", size)
+            if "streaming" not in api.FAIL:
+                self._budget = size
+
         def get_tensor_vectorized_dim(self, name: str) -> int:
             return -1
 

@@ -329,3 +329,12 @@ def test_host_cost_per_query_stays_small(
     found = measured("--shapes=x:1x4", "--duration=0", "--warmUp=0", "--iterations=2000", *words)
     assert found.kept is not None and len(found.kept) == 2000
     assert (time.process_time() - started) / 2000 * 1e6 < limit_us
+
+
+@pytest.mark.parametrize(("budget", "bytes_"), [("50%", 500), ("-1", 700), ("100B", 100)])
+def test_weights_are_streamed_within_the_budget(budget: str, bytes_: int, measured: Callable[..., Outcome]) -> None:
+    words = ("--allowWeightStreaming", f"--weightStreamingBudget={budget}", "--shapes=x:1x4", *SHORT)
+    measured(*words, version="10.13.3")
+    assert ("ICudaEngine.weight_streaming_budget_v2=", bytes_) in measured.api.CALLS  # type: ignore[attr-defined]
+    with pytest.raises(ToolchainFailed, match=f"{bytes_} bytes were asked for, the engine takes 1000"):
+        measured(*words, version="10.13.3", fail="streaming")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ptqbridge.backends.tensorrt import engine_info, gpu_state
+from ptqbridge.backends.tensorrt.call import evaluate, read_call
 from ptqbridge.backends.tensorrt.contexts import Contexts
 from ptqbridge.backends.tensorrt.cuda import CudaError
 from ptqbridge.backends.tensorrt.device import OUT_OF_MEMORY, Device, Event
@@ -83,7 +84,7 @@ class _Job:
         )
         if self.spec.time_load:
             return replace(found, load_times_s=self._loads(load))
-        self.performer.perform(text for text in self.calls if text.startswith("engine.weight_streaming"))
+        self._stream_weights()
         self._refit()
         wants_layers = self.spec.reports.dump_layers or self.spec.reports.export_layers
         if wants_layers:
@@ -121,6 +122,20 @@ class _Job:
             self.performer.perform(load)
             times.append(time.perf_counter() - started)
         return tuple(times[2:])
+
+    def _stream_weights(self) -> None:
+        """Set the budget, and read it back: the bindings drop the setter's answer. Raises ToolchainFailed."""
+        for text in self.calls:
+            if text.startswith("engine.weight_streaming"):
+                self.performer.perform([text])
+                call = read_call(text)
+                wanted, got = evaluate(call.value, self.names), getattr(self.names["engine"], call.member)
+                if got > wanted:
+                    raise ToolchainFailed(
+                        f"target trt: --weightStreamingBudget: {wanted} bytes were asked for, the engine takes {got}",
+                        hint="only engines built with --allowWeightStreaming stream their weights",
+                    )
+                self.say(f"Weight streaming is enabled with a device memory limit of {got} bytes.")
 
     def _refit(self) -> None:
         """Weights from another ONNX, and the list of what can be refitted, where that was asked for."""
