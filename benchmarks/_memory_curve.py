@@ -29,7 +29,11 @@ def nice_step(top: float) -> float:
 
 def picture(row: dict[str, Any]) -> str:
     """One model's curves, memory over samples, the latter on a logarithmic axis."""
-    curves = {name: {int(n): mb for n, mb in found.items()} for name, found in row.items() if isinstance(found, dict)}
+    curves = {
+        name: {int(n): mb for n, mb in found.items()}
+        for name, found in row.items()
+        if isinstance(found, dict) and name != "limits"
+    }
     counts = sorted({count for found in curves.values() for count in found})
     step = nice_step(max(mb for found in curves.values() for mb in found.values()))
     top = step * math.ceil(max(mb for found in curves.values() for mb in found.values()) / step)

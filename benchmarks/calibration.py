@@ -13,8 +13,9 @@ Spinning is off in plain, so that CPU time means work. The time that choosing th
 set to the tool's path, the calibration stage of hb_mapper with max and kl (on the model at opset 11, without what it
 does before and after); each once, and the slow ones on --peer-samples, over a plain run of as many samples.
 
-With ``--memory`` each calibration runs in a process of its own, and its peak resident memory less that before is given,
-and beside it the limit: the model, what two samples make the observed tensors take, and 150 MB.
+With ``--memory`` each calibration runs in a process of its own, and its peak resident memory less that before is given;
+beside it the limit (the model, what two samples make its tensors take, and 150 MB) and by how much the whole process's
+peak grows from the first number of samples.
 ``--table`` prints what a JSON file holds as a Markdown table.
 """
 
@@ -23,7 +24,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -42,9 +42,11 @@ from ptqbridge.model.load import load_model
 from ptqbridge.quantize import methods
 from ptqbridge.quantize.calibrate import calibrate
 from ptqbridge.quantize.lower import lower_ir, lower_opset
+from ptqbridge.quantize.memory import give_back
 from ptqbridge.quantize.placement import observed_tensors
 from ptqbridge.quantize.prepare import prepare
 from ptqbridge.quantize.qdq import quantize
+from ptqbridge.quantize.sources import GraphFacts
 
 ALGORITHMS = ("max", "percentile", "entropy2", "kl", "default")
 
@@ -235,36 +237,66 @@ def cell(found: dict[str, Any], samples: int) -> str:
     return f"{found['wall']:.2f} / {found['cpu']:.2f}" + (f" ({count} samples)" if count != samples else "")
 
 
-def peak_of_one(name: str, algorithm: str, count: int, scheme: str) -> float:
-    """Megabytes that one calibration adds to this process's peak."""
+def status_mb(key: str) -> float:
+    """A size of this process by the kernel; ``ru_maxrss`` would start with what the parent had."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{key}:"))
+    return int(line.split()[1]) / 1024
+
+
+def peak_of_one(name: str, algorithm: str, count: int, scheme: str) -> tuple[float, float]:
+    """Megabytes that this process takes before a calibration, and that one adds at its peak."""
     path = model_path(name)
-    samples = Noise(*model_input(path), count)
-    first = next(iter(samples))  # the libraries' own memory comes before
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    proto = prepare(load_model(path).proto, first).proto
-    calibrate(proto, observed_tensors(proto, scheme), samples, algorithm=algorithm, scheme=scheme)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    proto = onnx.load(path, load_external_data=False)
+    shape = tuple(dim.dim_value for dim in proto.graph.input[0].type.tensor_type.shape.dim)
+    samples = Noise(proto.graph.input[0].name, shape, count)
+    del proto
+    first = next(iter(samples))
+    give_back()
+    before = status_mb("VmRSS")  # the interpreter and the libraries
+    prepared = prepare(load_model(path).proto, first).proto
+    calibrate(prepared, observed_tensors(prepared, scheme), samples, algorithm=algorithm, scheme=scheme)
+    return before, status_mb("VmHWM") - before
+
+
+def memory_limit(name: str) -> dict[str, float]:
+    """Megabytes of the model's weights, of what two samples make all its tensors take, and both and 150 MB."""
+    path = model_path(name)
+    proto = prepare(load_model(path).proto).proto
+    input_name, shape = model_input(path)
+    facts = GraphFacts(proto, {input_name: shape})
+    tensors = sum(facts.bytes_of(output) or 0 for output in facts.producers)
+    found = {"model": path.stat().st_size / 2**20, "two_samples": 2 * tensors / 2**20}
+    return {**found, "limit": sum(found.values()) + 150}
 
 
 def memory(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Peak memory per algorithm and number of samples, each in a fresh process."""
-    row: dict[str, Any] = {"model": name}
+    row: dict[str, Any] = {"model": name, "limits": memory_limit(name)}
     for algorithm in ALGORITHMS:
         row[algorithm] = {}
         for count in options.memory:
-            command = [
-                sys.executable,
-                __file__,
-                "--one",
-                algorithm,
-                "--samples",
-                str(count),
-                "--scheme",
-                options.scheme,
-            ]
-            done = subprocess.run([*command, name], check=True, capture_output=True, text=True)
-            row[algorithm][str(count)] = round(float(done.stdout), 1)
+            command = [sys.executable, __file__, "--one", algorithm, "--samples", str(count)]
+            done = subprocess.run(
+                [*command, "--scheme", options.scheme, name], check=True, capture_output=True, text=True
+            )
+            before, added = (round(float(word), 1) for word in done.stdout.split())
+            row[algorithm][str(count)] = added
+            row["before"] = before
+        peaks = [row["before"] + added for added in row[algorithm].values()]
+        row.setdefault("growth", {})[algorithm] = round(max(peaks) / peaks[0] - 1, 4)
     return row
+
+
+def memory_table(document: dict[str, Any]) -> str:
+    """What ``--memory`` found as Markdown: a row for each model and algorithm."""
+    counts = list(document["rows"][0][ALGORITHMS[0]])
+    head = ["model", "limit, MB", "method", *(f"{count} samples, MB" for count in counts), "growth of the process"]
+    lines = [head, ["---"] * len(head)]
+    for row in document["rows"]:
+        for arm in ALGORITHMS:
+            found = [f"{row[arm][count]:.0f}" for count in counts]
+            lines.append([row["model"], f"{row['limits']['limit']:.0f}", arm, *found, f"{row['growth'][arm]:.1%}"])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> None:
@@ -281,10 +313,11 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.table:
-        print(table(json.loads(options.table.read_text())))
+        found = json.loads(options.table.read_text())
+        print(memory_table(found) if "limits" in found["rows"][0] else table(found))
         return
     if options.one:
-        print(peak_of_one(options.models[0], options.one, options.samples, options.scheme))
+        print(*peak_of_one(options.models[0], options.one, options.samples, options.scheme))
         return
     versions = {"python": sys.version.split()[0], "numpy": np.__version__, "onnxruntime": onnxruntime.__version__}
     rows: list[dict[str, Any]] = []
@@ -307,8 +340,7 @@ def main() -> None:
         print(f"{name:14} {start}" + " | ".join(cells), file=sys.stderr, flush=True)
         if options.json:  # after each model, so that an interrupted run leaves what it has
             options.json.write_text(json.dumps(document, indent=1) + "\n")
-    if not options.memory:
-        print(table(document))
+    print(memory_table(document) if options.memory else table(document))
 
 
 if __name__ == "__main__":

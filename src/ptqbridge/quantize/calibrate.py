@@ -138,6 +138,7 @@ def calibrate(
         }
         file = Checkpoint(checkpoint, identity)
     count, found = _passes(observation, groups, samples, method, crew, file, progress, facts, session)
+    session = None  # its copy of the weights is not needed any more
     if file is not None:
         file.remove()
     details: dict[str, object] = dict(method.details)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 QDQ = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
 
 _LARGE = 2**25
-"""Models with more bytes of weights are not run side by side with their prepared twins: that takes several copies."""
+"""Models with more bytes of weights are run by themselves: else there would be several copies at a time."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,13 @@ def prepare(proto: onnx.ModelProto, sample: Mapping[str, npt.NDArray[Any]] | Non
     """
     refuse_quantized(proto)
     if sample is None:
-        return _prepared(proto, None)
-    with ThreadPoolExecutor(1) as pool:  # the float model runs while the steps are taken
-        running = pool.submit(_run, proto, sample)
-        in_turn = payload_bytes(proto) > _LARGE
-
-        def same(model: onnx.ModelProto) -> bool:
-            if in_turn:
-                wait([running])
-            return _same(model, sample, running)
-
-        prepared = _prepared(proto, same)
+        prepared = _prepared(proto, None)
+    else:
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(_run, proto, sample)
+            if payload_bytes(proto) > _LARGE:
+                wait([running])  # else the float model runs while the steps are taken
+            prepared = _prepared(proto, lambda model: _same(model, sample, running))
     give_back()
     return prepared
 
@@ -80,6 +76,7 @@ def _prepared(proto: onnx.ModelProto, same: Callable[[onnx.ModelProto], bool] | 
         model.CopyFrom(proto)
         notes = [_step(step, model) for step in (*always, *steps)]
         model = _without_remains(model)
+        give_back()
         if same is None or same(model) or not steps:
             break
     return Prepared(model, tuple(note for note in (*notes, warning) if note))
