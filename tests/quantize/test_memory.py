@@ -1,17 +1,19 @@
-"""A memory cap splits the tensors into groups, and changes no range."""
+"""A memory cap splits the tensors into groups, and changes no range; memory is given back."""
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import parser
 
 from ptqbridge.errors import InputError, OptionError
 from ptqbridge.quantize.calibrate import calibrate, memory_estimate
-from ptqbridge.quantize.memory import Estimate
+from ptqbridge.quantize.memory import Estimate, forget_bytes, give_back
 
 TENSORS = ["x", "a", "b", "c", "out"]
 
@@ -64,3 +66,24 @@ def test_estimate_counts_what_is_held(proto: onnx.ModelProto, samples: list[dict
     assert memory_estimate(proto, TENSORS, samples, algorithm="max", workers=2).held == 0
     with pytest.raises(InputError, match="at least one sample"):
         memory_estimate(proto, TENSORS, [], algorithm="max")
+
+
+def test_memory_is_given_back_where_the_system_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_back()
+
+    def no_library(name: str | None) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", no_library)
+    give_back()
+
+
+def test_a_session_works_without_the_bytes_it_was_made_of(
+    proto: onnx.ModelProto, samples: list[dict[str, np.ndarray]]
+) -> None:
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    expected = session.run(None, samples[0])[0]
+    forget_bytes(session)
+    assert not session._model_bytes
+    np.testing.assert_array_equal(session.run(None, samples[0])[0], expected)
+    forget_bytes(object())
