@@ -155,6 +155,8 @@ def test_constant_masks_and_states_are_no_warning(check: Check) -> None:
     assert check(np.ones((30, 16), np.int64), TensorSpec("mask", "int64", ("n", 16))) == []
     state = check(np.zeros((30, 16), np.float32), TensorSpec("h0", "float32", ("n", 16)))
     assert names(state) == {("unsure", "constant")}
+    steps = np.arange(30, dtype=np.float32).reshape(30, 1)
+    assert check(steps, TensorSpec("t", "float32", ("n", 1))) == []
 
 
 def test_letterbox(check: Check, rng: np.random.Generator) -> None:

@@ -60,6 +60,8 @@ def softmax() -> np.ndarray:
         softmax().astype(np.float16).astype(np.float32),
         NORMAL.astype(np.float16).astype(np.float32),
         np.zeros(9, np.float32),
+        (NORMAL * 1e-8).astype(np.float32),
+        (NORMAL[0, 0] * 1e-8).astype(np.float32),
         np.eye(99, dtype=np.float32),
         np.zeros(0, np.float32),
         RNG.integers(0, 30000, (9, 9)),

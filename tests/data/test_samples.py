@@ -355,3 +355,13 @@ def test_those_left_out_are_counted_once(
     assert len(list(samples)) == 2
     assert (samples.used, samples.found) == (2, 4)
     assert [left.sample.rpartition("/")[2] for left in samples.left] == ["3.npy", "1.npy"]
+
+
+def test_headerless_data_of_another_type_are_doubted(tmp_path: Path, image_input: TensorSpec) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 6))
+    for name, dtype in (("whole", np.int32), ("good", np.float32)):
+        (tmp_path / name).mkdir()
+        pixels.astype(dtype).tofile(tmp_path / name / "0.bin")
+    (note,) = open_samples(tmp_path / "whole", [image_input]).notes
+    assert note.endswith("0.bin: its bytes look like int32, not float32; lint-data looks at all")
+    assert open_samples(tmp_path / "good", [image_input]).notes == ()

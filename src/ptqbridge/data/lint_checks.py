@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -24,9 +25,9 @@ Check = Callable[[TensorSpec, Sequence[Facts], "Recipe | None"], Iterator[Findin
 
 def constant(spec: TensorSpec, facts: Sequence[Facts], recipe: Recipe | None) -> Iterator[Finding]:
     """Samples of one value. Masks and states may well be: integers and flags are not looked at."""
-    if spec.dtype.startswith(("int", "bool")) or not any(isinstance(dim, str) or dim > 1 for dim in spec.shape):
+    if spec.dtype.startswith(("int", "bool")):
         return
-    flat = [fact for fact in facts if fact.low == fact.high]
+    flat = [fact for fact in facts if fact.low == fact.high and math.prod(fact.shape) > 1]
     if len(flat) == len(facts) > 1 and not is_image(spec) and len({fact.low for fact in flat}) == 1:
         reason = f"every value of every sample is {flat[0].low:g}: right for a state that starts so"
         yield Finding("unsure", "constant", spec.name, "", reason)

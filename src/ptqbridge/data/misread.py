@@ -18,7 +18,10 @@ _SEEN = 1 << 16
 _SCATTERED = 16.0
 _NARROW = 8.0
 _LARGE = 1 << 24
-_USUAL = 1e6
+_USUAL = (1e-6, 1e6)
+_POSSIBLE = (1e-30, 1e20)
+"""Medians of floats: what another reading must have to be believed, and what only a wrong reading lacks."""
+_ENOUGH = 256
 _READINGS = {
     "float32": ("swapped", "int64", "int32", "float16", "float64", "uint8"),
     "float64": ("swapped", "float32", "int64", "uint8"),
@@ -36,12 +39,12 @@ def looks_like(array: Array) -> str:
     """
     flat = np.ascontiguousarray(array).reshape(-1)[:_SEEN]
     readings = _READINGS.get(flat.dtype.name, ())
-    own = _scatter(flat) if readings else None
+    own = _scatter(flat, _POSSIBLE) if readings else None
     if own is None or own <= _SCATTERED:
         return ""
     for name in readings:
         if name == "uint8":
-            if _alike(flat):
+            if flat.size >= _ENOUGH and _alike(flat):
                 return "uint8"
             continue
         if name == "swapped":
@@ -58,7 +61,7 @@ def looks_like(array: Array) -> str:
     return ""
 
 
-def _scatter(values: Array) -> float | None:
+def _scatter(values: Array, floats: tuple[float, float] = _USUAL) -> float | None:
     """Distance of the outer deciles of log2 |x|: infinite for values that hardly occur, None for nothing but zeros."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         return math.inf
@@ -67,7 +70,7 @@ def _scatter(values: Array) -> float | None:
     if not wide.size:
         return None
     low, middle, high = np.percentile(wide, (10, 50, 90))
-    usual = (1, _LARGE) if values.dtype.kind == "i" else (1 / _USUAL, _USUAL)
+    usual = (1, _LARGE) if values.dtype.kind == "i" else floats
     return math.log2(high) - math.log2(low) if usual[0] <= middle <= usual[1] else math.inf
 
 

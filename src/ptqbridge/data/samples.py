@@ -13,6 +13,7 @@ from ptqbridge.data import layout
 from ptqbridge.data.arrays import ArrayReader, NpyRows, RawReader, Reader
 from ptqbridge.data.generator import Generated
 from ptqbridge.data.images import ImageReader, PixelReader
+from ptqbridge.data.misread import looks_like
 from ptqbridge.data.reading import Column, Plan, Sample, rows_per_sample
 from ptqbridge.data.recipe import Recipe, recipe_beside
 from ptqbridge.data.recorded import NumbersReader, Recorded, find_record
@@ -138,6 +139,7 @@ def open_samples(
         elif recipe and not origin:
             notes.append(f"input '{column.spec.name}': the recipe is for pictures; these arrays are taken as they are")
         notes += [reader.note for _, reader in column.readers if reader.note][:1]
+        notes += _doubt(column)
     if samples is not None and samples > total:
         notes.append(f"{text}: {samples} samples asked for, {total} found")
     refs = [ref for row in rows for ref, _ in row.values()]
@@ -151,6 +153,18 @@ def open_samples(
         chosen=len(chosen),
         damaged=len(damaged),
     )
+
+
+def _doubt(column: Column) -> list[str]:
+    """A remark on the first file of a headerless kind whose bytes look like another type: nothing else would tell."""
+    if not isinstance(column.readers[0][1], RawReader):
+        return []
+    try:
+        name, array = column.read(0)
+    except InputError:
+        return []  # said when the sample's turn comes
+    other = looks_like(array)
+    return [f"{name}: its bytes look like {other}, not {column.spec.dtype}; lint-data looks at all"] if other else []
 
 
 def _nothing(damaged: list[Left], notes: Sequence[str]) -> Samples:
