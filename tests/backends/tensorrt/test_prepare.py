@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from ptqbridge.backends.tensorrt.prepare import Prepared, prepare, write_edited
@@ -19,6 +19,7 @@ from ptqbridge.model.load import load_model
 from ptqbridge.plan import Plan
 from ptqbridge.quantize.calibrate import calibrate
 from ptqbridge.quantize.formats.forms import Form
+from ptqbridge.quantize.formats.reading import read_ranges
 from ptqbridge.quantize.formats.writing import write_ranges
 from ptqbridge.quantize.verify import float_tensors
 
@@ -171,3 +172,55 @@ def test_int8_ends_get_the_ranges_of_our_calibration(mynet: Path, plan_of: PlanO
     words = (f"--onnx={mynet}/mynet.onnx", "--int8", "--inputIOFormats=int8:chw", f"--calibData={mynet}/calib")
     calls = plan_of("8.6.1", *words).settings["calls"]
     assert 'set_io_ranges(network, "calibration.cache", [0], [])' in calls
+
+
+def simulated(model: onnx.ModelProto, amax: dict[str, float]) -> onnx.ModelProto:
+    """The Q/DQ pairs replaced by float arithmetic on our ranges: round(x / s) clipped, times s = amax / 127."""
+    made, constants = onnx.ModelProto(), {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    made.CopyFrom(model)
+    del made.graph.node[:]
+    for node in model.graph.node:
+        name, source = node.output[0], node.input[0]
+        if node.op_type == "DequantizeLinear":
+            made.graph.node.append(helper.make_node("Identity", [source], [name]))
+        elif node.op_type != "QuantizeLinear":
+            made.graph.node.append(node)
+        elif source in constants:
+            weight = constants[source]
+            axes = tuple(range(1, weight.ndim))  # Conv, and Gemm with transB: output channels come first
+            scale = np.abs(weight).max(axis=axes, keepdims=True) / np.float32(127)
+            rounded = np.clip(np.rint(weight / scale), -127, 127) * scale
+            made.graph.initializer.append(numpy_helper.from_array(rounded.astype(np.float32), name))
+        else:
+            numbers = {"s": amax[source] / 127, "low": -128, "high": 127}
+            for part, number in numbers.items():
+                tensor = numpy_helper.from_array(np.asarray(number, np.float32), f"{name}_{part}")
+                made.graph.initializer.append(tensor)
+            steps = (("Div", "s"), ("Round", ""), ("Clip", "low high"), ("Mul", "s"))
+            for place, (kind, parts) in enumerate(steps):
+                last = name if place == len(steps) - 1 else f"{name}_{place}"
+                made.graph.node.append(
+                    helper.make_node(kind, [source, *(f"{name}_{part}" for part in parts.split())], [last])
+                )
+                source = last
+    return made
+
+
+def test_outputs_are_those_of_our_simulated_ranges(mynet: Path, tmp_path: Path, plan_of: PlanOf) -> None:
+    """The model for TensorRT 11, made from a cache for 8.6, computes what the cache's ranges say."""
+    words = (f"--onnx={mynet}/mynet.onnx", "--int8")
+    data = (f"--calibData={mynet}/calib", "--calibSamples=8")
+    prepare(plan_of("8.6.1", *words, *data), str(tmp_path), say=lambda text: None, progress=None)
+    cache = tmp_path / "calibration.cache"
+    model, _ = edited(plan_of("11", *words, f"--calib={cache}"), tmp_path)
+    amax = {name: found.amax for name, found in read_ranges(cache).ranges.tensors.items()}
+    twin = simulated(model, amax)
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    sessions = [
+        onnxruntime.InferenceSession(m.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        for m in (model, twin)
+    ]
+    sample = {"input1": np.random.default_rng(3).normal(size=(1, 3, 28, 28)).astype(np.float32)}
+    found, wanted = (session.run(None, sample)[0] for session in sessions)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5 * float(np.abs(wanted).max()))

@@ -133,7 +133,8 @@ def mark_debug(names: tuple[str, ...], context: Context) -> Outcome:
 def mark_unfused(value: bool, context: Context) -> Outcome:
     """All that fusion leaves."""
     if not context.at_least("10.12"):
-        return too_old(context, "marking of unfused tensors", "10.12", "name them with --markDebug or as outputs")
+        instead = "name them with --markDebug" if context.at_least("10.0") else "make them outputs of the model"
+        return too_old(context, "marking of unfused tensors", "10.12", instead)
     return call("network.mark_unfused_tensors_as_debug_tensors()")
 
 
