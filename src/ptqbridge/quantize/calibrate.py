@@ -35,7 +35,7 @@ from ptqbridge.quantize.methods import (
 )
 from ptqbridge.quantize.observe import EMPTY, Observation, observe
 from ptqbridge.quantize.ranges import Ranges, TensorRange
-from ptqbridge.quantize.search import JUDGED, JUDGED_ELSE, Choice, Judge, choose_default, choose_mix
+from ptqbridge.quantize.search import JUDGED, JUDGED_ELSE, Choice, Judge, choose_default, choose_mix, order
 from ptqbridge.quantize.sources import KEEPS_RANGE, MOVES, GraphFacts
 from ptqbridge.quantize.thresholds import legacy_threshold
 
@@ -181,7 +181,7 @@ def _search(
 ) -> Choice:
     """The best of the candidates' ranges, judged on the first samples."""
     candidates = {}
-    for name in method.NAMES:
+    for name in order(scheme, method.name):
         own = {key.partition(":")[2]: value for key, value in found.items() if key.partition(":")[0] == name}
         candidates[name] = _all_ranges(observation, own)
     judged: list[Any] = list(islice(samples, JUDGED.get(scheme, JUDGED_ELSE)))

@@ -164,10 +164,9 @@ class HorizonKl(_One):
 
 
 class Candidates:
-    """What ``default`` and ``mix`` choose from, in hb_mapper's order: its percentile, max, and its kl, in one pass."""
+    """What ``default`` and ``mix`` choose from: hb_mapper's percentile, max and its kl, in one pass."""
 
     sees_values = True
-    NAMES = ("percentile", "max", "kl")
     PERCENT = 99.995
 
     def __init__(self, name: str, peaks: Mapping[str, float], samples: int) -> None:

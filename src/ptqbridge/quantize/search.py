@@ -30,9 +30,16 @@ Candidates = Mapping[str, Mapping[str, TensorRange]]
 
 SATISFYING = 0.995
 SENSITIVE = 0.999
+_ORDERS = {("horizon", "default"): ("kl", "max", "percentile"), ("horizon", "mix"): ("max", "percentile", "kl")}
+
 JUDGED = {"horizon": 1}
 """How many of the first samples are compared, as in hb_mapper. Otherwise:"""
 JUDGED_ELSE = 8
+
+
+def order(scheme: str, search: str) -> tuple[str, ...]:
+    """The candidates, of which the first wins when several are equally good; for horizon as in hb_mapper."""
+    return _ORDERS.get((scheme, search), ("percentile", "max", "kl"))
 
 
 @dataclass(frozen=True)
@@ -64,8 +71,9 @@ class Judge:
         affine = rounding(self.scheme, asymmetric)
         twin = make_twin(self.proto, self.roots if roots is None else roots, ranges, affine, weights=weights)
         found = run_floats(twin, self.samples)
+        near = row_cosine if self.scheme == "horizon" else cosine
         cosines = [
-            cosine(want, have)
+            near(want, have)
             for wanted, had in zip(self.expected, found, strict=True)
             for want, have in zip(wanted, had, strict=True)
         ]
@@ -79,6 +87,19 @@ def cosine(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
     if square == 0.0:
         return 1.0 if not a.any() and not b.any() else 0.0
     return float(a @ b) / math.sqrt(square)
+
+
+def row_cosine(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
+    """The cosine as hb_mapper takes it: in float32, averaged over the rows of the first axis; 0.0 for a row of zeros.
+
+    The precision decides: candidates that differ by less than float32 shows are equally good.
+    """
+    rows = [
+        np.dot(a, b) / (max(np.linalg.norm(a), np.float32(1e-8)) * max(np.linalg.norm(b), np.float32(1e-8)))
+        for a, b in zip(np.atleast_2d(one), np.atleast_2d(other), strict=True)
+        for a, b in [(a.astype(np.float32).ravel(), b.astype(np.float32).ravel())]
+    ]
+    return float(np.mean(np.array(rows, np.float32))) if rows else 1.0
 
 
 def choose_default(judge: Judge, candidates: Candidates) -> Choice:
@@ -128,7 +149,7 @@ def verdict(details: Mapping[str, Any]) -> str:
 
 
 def _best(scores: Mapping[str, float]) -> str:
-    return max(scores, key=lambda method: scores[method])
+    return max(scores, key=lambda method: -math.inf if math.isnan(scores[method]) else scores[method])
 
 
 def _how(judge: Judge) -> dict[str, object]:
