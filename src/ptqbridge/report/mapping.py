@@ -22,6 +22,7 @@ def to_dict(plan: Plan) -> dict[str, Any]:
         "steps": [asdict(step) for step in plan.steps],
         "files": sorted(plan.files),
         "notes": list(plan.notes),
+        "faults": list(plan.faults),
         "settings": plain(plan.settings),
         "performance_only": plan.performance_only or None,
     }
@@ -73,6 +74,7 @@ def text(plans: Sequence[Plan], *, width: int = 0) -> str:
         )
         lines += _section("what is done", (_step(step.title, step.argv, step.writes) for step in plan.steps), width)
         lines += _section("note", plan.notes, width)
+        lines += _section("stops the build", plan.faults, width)
         if plan.performance_only:
             lines += _section("performance only", [plan.performance_only], width)
         tally = ", ".join(f"{number} {word}" for word, number in counts(plan.rows).items())

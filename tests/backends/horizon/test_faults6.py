@@ -74,3 +74,12 @@ def test_a_cache_that_is_a_file(plan_of: Make, tmp_path: Path) -> None:
 def test_a_low_percentile_works_as_the_least(plan_of: Make) -> None:
     plan = plan_of(f"{MYNET} --calibData=c --calibAlgo=percentile --calibPercentile=40", "nash-m", "build")
     assert yaml.safe_load(plan.files["hb_compile.yaml"])["calibration_parameters"]["max_percentile"] == 0.5
+
+
+def test_the_report_shows_it(plan_of: Make, tmp_path: Path) -> None:
+    from ptqbridge.report import mapping
+
+    plan = plan_of(f"--onnx={model(tmp_path / 'm.onnx', x=['n', 3, 'h', 8])} --int8", "nash-m", "build")
+    assert mapping.to_dict(plan)["faults"] == list(plan.faults) != []
+    shown = " ".join(mapping.text([plan]).split())
+    assert "stops the build" in shown and "give --shapes=x:..." in shown
