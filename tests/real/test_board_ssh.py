@@ -41,6 +41,7 @@ class Sshd:
 
     def __init__(self, folder: Path, root: Path) -> None:
         self.folder, self.root = folder, root
+        self.started: list[subprocess.Popen[str]] = []
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -117,14 +118,18 @@ class Sshd:
         place = f"--board={place or f'ssh://{user}@127.0.0.1:{self.port}'}"
         target = ["--target=nash-m"] * (command != "info")
         argv = [sys.executable, "-m", "ptqbridge", command, *target, place, *words]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             argv,
             cwd=self.folder,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # Tests started in the background ignore Ctrl-C, and so would their children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
+        self.started.append(process)
+        return process
 
     def run(self, *words: str, command: str = "run", place: str = "") -> tuple[int, str]:
         """Exit status and output."""
@@ -179,6 +184,10 @@ def board(tmp_path: Path, root: Path) -> Iterator[Sshd]:
     try:
         yield sshd
     finally:
+        for process in sshd.started:
+            process.kill()
+            process.wait()
+        sshd.clean()
         os.killpg(sshd.process.pid, signal.SIGKILL)
         sshd.process.wait()
 
@@ -343,7 +352,13 @@ def test_infer_and_info(board: Sshd) -> None:
 def test_trips_of_the_largest_run(board: Sshd) -> None:
     """Inputs, outputs, percentiles, a profile, and frames that the time was too short for."""
     (board.folder / "x.bin").write_bytes(bytes(16))
-    words = ("--loadEngine=net.hbm", "--loadInputs=x:x.bin", "--iterations=900", "--duration=1", "--dumpOutput")
+    words: tuple[str, ...] = (
+        "--loadEngine=net.hbm",
+        "--loadInputs=x:x.bin",
+        "--iterations=900",
+        "--duration=1",
+        "--dumpOutput",
+    )
     words = (*words, "--percentile=99", "--dumpProfile", "--separateProfileRun")
     assert board.run(*words)[0] == 0
     board.trips()
