@@ -122,4 +122,4 @@ def test_tail_of_a_saturated_tensor_stays_small() -> None:
     for _ in range(20):
         feed(tail, np.full(50_000, 6.0, np.float32))
     assert tail.largest().tolist() == [6.0] * 10
-    assert tail._kept.size <= 10 + 2 + 4096
+    assert tail._kept.size <= 10 + 2 + 1024

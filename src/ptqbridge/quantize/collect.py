@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -128,7 +129,9 @@ def collect(
     """
     total = start or Findings()
     session = session or open_session(observation)
-    crew = [_Worker(session, observation, new_collector) for _ in range(max(1, workers))]
+    count = max(1, workers)
+    together = threading.Barrier(count)
+    crew = [_Worker(session, observation, new_collector, together) for _ in range(count)]
     rest = islice(samples, total.samples, None)
     while True:
         queue = _Queue(islice(rest, every) if save else rest, total.samples, progress)
@@ -208,8 +211,10 @@ class _Worker:
         session: onnxruntime.InferenceSession,
         observation: Observation,
         new_collector: NewCollector | None,
+        together: threading.Barrier,
     ) -> None:
         self.findings = Findings()
+        self._together: threading.Barrier | None = together
         self._scratch = Scratch(load_kernel())
         self._session = session
         self._observation = observation
@@ -217,6 +222,12 @@ class _Worker:
         self._fetches = observation.fetches
 
     def work(self, queue: _Queue) -> None:
+        try:
+            self._work(queue)
+        finally:  # nobody shall wait for one who is done
+            self._meet(last=True)
+
+    def _work(self, queue: _Queue) -> None:
         while (item := queue.take()) is not None:
             position, sample = item
             try:
@@ -238,6 +249,7 @@ class _Worker:
             raise
         except Exception as problem:
             raise InputError(f"{sample}: the model does not take it: {_first_line(problem)}") from problem
+        self._meet()
         for output, total in self._observation.health.items():
             if np.isnan(outputs[total]):
                 raise InputError(f"{sample}: model output {output!r}: expected finite values, found NaN")
@@ -248,6 +260,13 @@ class _Worker:
                 low = 0.0 if watch.never_negative else float(outputs[watch.minimum])
                 self._extend(sample, watch.name, low, float(outputs[watch.maximum]))
         self.findings.samples += 1
+
+    def _meet(self, *, last: bool = False) -> None:
+        """Wait, once, until each worker has the results of a sample: most memory is taken then, and soon, not late."""
+        barrier, self._together = self._together, None
+        if barrier is not None:
+            with suppress(threading.BrokenBarrierError):
+                barrier.abort() if last else barrier.wait()
 
     def _see(
         self, sample: str, name: str, array: npt.NDArray[Any], *, keep: bool = True, never_negative: bool = False

@@ -307,7 +307,7 @@ class Tail:
     def _keep(self, large: Values) -> None:
         """Put ``large`` to what is kept; of too much the largest stay."""
         needed = self._filled + large.size
-        most = self.keep + self.keep // 4 + 4096
+        most = self.keep + self.keep // 4 + 1024
         if needed > most:
             both = np.concatenate((self._kept[: self._filled], large))
             self._kept = np.partition(both, needed - self.keep)[needed - self.keep :].copy()
