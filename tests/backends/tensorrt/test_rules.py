@@ -57,6 +57,11 @@ EXACT, APPROXIMATE, IMPLIED, IGNORED, REFUSED = Verdict
 VERDICTS = [
     # words, 8.6, 10, 11
     ("--fp16", EXACT, EXACT, APPROXIMATE),
+    ("--refPair=0", EXACT, EXACT, EXACT),
+    ("--refPair=0 --refPair=1", REFUSED, REFUSED, REFUSED),
+    ("--allocationStrategy=runtime", IGNORED, EXACT, EXACT),
+    ("--saveDebugTensors=x:f", REFUSED, EXACT, EXACT),
+    ("--refit --timeRefit", EXACT, EXACT, EXACT),
     ("--bf16", REFUSED, EXACT, APPROXIMATE),
     ("--int8", EXACT, EXACT, APPROXIMATE),
     ("--int4", REFUSED, EXACT, REFUSED),

@@ -303,6 +303,8 @@ def reference_outputs(files: dict[str, str], context: Context) -> Outcome:
 @INFERENCE.running("refPair")
 def reference_pair(index: int, context: Context) -> Outcome:
     """One pair is --loadInputs with --loadRefOutputs; several would need several runs."""
+    if len(context.values("refPair")) <= 1:
+        return exact("--loadInputs and --loadRefOutputs", "there is one pair, and these are it")
     return refused("several reference pairs are not compared in one run; run once per pair with --loadRefOutputs")
 
 
