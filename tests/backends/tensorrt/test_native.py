@@ -15,6 +15,7 @@ from ptqbridge.backends.tensorrt.build import build
 from ptqbridge.backends.tensorrt.native import CLASSES
 from ptqbridge.errors import InputError, PtqbridgeError, ToolchainFailed
 from ptqbridge.plan import Plan
+from ptqbridge.rulebook import Verdict
 
 PlanOf = Callable[..., Plan]
 WORDS = ("--onnx=m.onnx", "--int8", "--calibData=calib", "--saveEngine=e.engine", "--out=o")
@@ -62,6 +63,11 @@ def test_the_legacy_calibrator_gets_its_quantile(model: Path, plan_of: PlanOf, t
     assert plan.rows[-1].becomes == "get_quantile() gives 0.995"
     built(plan)
     assert ("Calibrator.get_quantile", 0.995) in api.CALLS and ("Calibrator.get_regression_cutoff", 1.0) in api.CALLS
+    plan = plan_of("8.6", *WORDS, "--trtCalibrator=legacy", "--calibCutoff=0.5")
+    assert plan.rows[-1].becomes == "get_regression_cutoff() gives 0.5"
+    built(plan)
+    assert ("Calibrator.get_regression_cutoff", 0.5) in api.CALLS
+    assert plan_of("8.6", *WORDS, "--trtCalibrator=minmax", "--calibCutoff=0.5").rows[-1].verdict is Verdict.IGNORED
 
 
 def test_what_a_callback_raises_ends_the_build(model: Path, plan_of: PlanOf, tensorrt: Callable[..., Any]) -> None:

@@ -394,6 +394,7 @@ def _calibrating(becomes: str, context: Context) -> Outcome:
     return ignored(_FROM_FILE) if context.request.build.calibration.cache else exact(becomes)
 
 
+always("calibCutoff", outcome=ignored("it is for TensorRT's own calibrators"))
 always("scheme", "trtCalibrator", outcome=ignored("it belongs to the calibrate command"))
 always("trtVersion", "emitScript", outcome=ignored("TensorRT is not used on this target"))
 always("preset", outcome=exact("the image preprocessing to start from"))

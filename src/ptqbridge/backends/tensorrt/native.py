@@ -25,7 +25,7 @@ CLASSES = {
 }
 """The value of ``--trtCalibrator`` and the class of TensorRT."""
 CUTOFF = 1.0
-"""Of the legacy calibrator: no search for a cut-off beside the quantile."""
+"""Of the legacy calibrator where --calibCutoff does not say: the whole range."""
 TYPES = {"FLOAT": "float32", "INT32": "int32", "INT64": "int64", "BOOL": "bool", "UINT8": "uint8"}
 
 
@@ -89,10 +89,10 @@ class Feed:
         self.buffers, self.stream = {}, None
 
 
-def native_calibrator(trt: Any, kind: str, quantile: float, path: str, feed: Feed) -> Any:
+def native_calibrator(trt: Any, kind: str, quantile: float, path: str, feed: Feed, cutoff: float = CUTOFF) -> Any:
     """A calibrator of ``kind`` (see CLASSES) that takes batches from ``feed`` and writes its cache to ``path``.
 
-    ``error`` holds what a callback raised, or None. ``quantile`` (0 to 1) serves the legacy kind only.
+    ``error`` holds what a callback raised, or None. ``quantile`` and ``cutoff`` (0 to 1) serve the legacy kind only.
     """
     base = getattr(trt, CLASSES[kind])
 
@@ -128,7 +128,7 @@ def native_calibrator(trt: Any, kind: str, quantile: float, path: str, feed: Fee
             return quantile
 
         def get_regression_cutoff(self) -> float:
-            return CUTOFF
+            return cutoff
 
         def read_histogram_cache(self, length: int) -> None:
             return None
@@ -149,7 +149,9 @@ class Native:
         self.samples: Samples | None = None
         self.kind = ""
 
-    def __call__(self, trt: Any, network: Any, device: Device, kind: str, quantile: float, path: str) -> Any:
+    def __call__(
+        self, trt: Any, network: Any, device: Device, kind: str, quantile: float, path: str, cutoff: float = CUTOFF
+    ) -> Any:
         """As in the plan's call. Raises InputError for data that do not fit."""
         from ptqbridge.backends.tensorrt.prepare import calibration_batches
 
@@ -159,7 +161,7 @@ class Native:
         inputs = [network.get_input(index) for index in range(network.num_inputs)]
         types = {tensor.name: TYPES.get(tensor.dtype.name, "float32") for tensor in inputs}
         self.feed = Feed(samples, device, types, shapes, lambda done: progress(done, total) if progress else None)
-        self.made, self.kind = native_calibrator(trt, kind, quantile, path, self.feed), kind
+        self.made, self.kind = native_calibrator(trt, kind, quantile, path, self.feed, cutoff), kind
         self.say(f"TensorRT's {CLASSES[kind]} calibrates with {total} batches on the GPU")
         return self.made
 

@@ -173,6 +173,9 @@ def percentile(percent: float, context: Context) -> Outcome:
     return carry(EXACT, "a share of 1 instead of 100", yaml=yaml)
 
 
+RULES.always("calibCutoff", outcome=ignored("it is for TensorRT's own calibrators"))
+
+
 RULES.always("calibSeed", outcome=ignored("without samples the tool makes up its ranges itself"))
 
 

@@ -105,6 +105,14 @@ def calibration_percentile(percent: float, context: Context) -> Outcome:
     return _applied(f"ranges hold {percent:g} % of the absolute values", context, ours=True)
 
 
+@BRIDGE.building("calibCutoff")
+def calibration_cutoff(share: float, context: Context) -> Outcome:
+    """Of the legacy calibrator, beside its quantile. trtexec has no option for either."""
+    if not context.alone and not (context.native and "legacy" in context.values("trtCalibrator")):
+        return ignored("it belongs to --trtCalibrator=legacy")
+    return exact(f"get_regression_cutoff() gives {share:.10g}")
+
+
 @BRIDGE.building("calibSeed")
 def seed(value: int, context: Context) -> Outcome:
     """Noise serves the strong lowering only; the weak one has trtexec's fixed ranges."""
@@ -163,7 +171,8 @@ def native(kind: str, context: Context) -> Outcome:
     if any(entry.dtype not in ("", "fp32", "int32", "int64") for entry in context.request.build.input_formats):
         return refused("TensorRT's calibrators are fed float32; leave it out, and our own calibration is used")
     quantile = context.request.build.calibration.percentile / 100
-    numbers = f"{quoted(kind)}, {quantile:.10g}, {quoted(OWN_CACHE)}"
+    cutoff = context.values("calibCutoff") if kind == "legacy" else ()
+    numbers = f"{quoted(kind)}, {quantile:.10g}, {quoted(OWN_CACHE)}" + "".join(f", {share:.10g}" for share in cutoff)
     text = f"config.int8_calibrator = native_calibrator(trt, network, device, {numbers})"
     because = f"TensorRT calibrates on the GPU at the optimal shape and writes {OWN_CACHE}"
     return call(text, because=because)
