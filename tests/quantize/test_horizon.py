@@ -8,7 +8,7 @@ import pytest
 from onnx import numpy_helper, parser
 
 from ptqbridge.quantize.calibrate import calibrate
-from ptqbridge.quantize.horizon import concatenated_only, horizon_placement
+from ptqbridge.quantize.horizon import calibrates_in_batches, horizon_placement, ranged_by_reader
 from ptqbridge.quantize.prepare import prepare
 
 
@@ -62,7 +62,7 @@ def test_nodes_on_the_cpu_round_nothing(proto: onnx.ModelProto) -> None:
 
 
 def test_concatenated_tensors_share_a_range(proto: onnx.ModelProto) -> None:
-    assert concatenated_only(proto) == {"cl": "cat"}
+    assert ranged_by_reader(proto) == {"cl": "cat"}
     samples = [{"x": np.random.default_rng(i).normal(size=(1, 3, 32, 32)).astype(np.float32)} for i in range(3)]
     ranges = calibrate(proto, ["r2", "cl", "cat", "sw", "mp"], samples, algorithm="max", scheme="horizon")
     assert ranges.tensors["cl"] == ranges.tensors["cat"] == ranges.tensors["r2"]
@@ -71,3 +71,29 @@ def test_concatenated_tensors_share_a_range(proto: onnx.ModelProto) -> None:
     plain = calibrate(proto, ["cl", "cat", "sw", "mp"], samples, algorithm="max", scheme="tensorrt")
     assert plain.tensors["cl"].max <= 6 < plain.tensors["cat"].max
     assert plain.tensors["mp"].min > plain.tensors["sw"].min
+
+
+@pytest.mark.parametrize(
+    ("body", "batches"),
+    [
+        ("y = Relu(x)", True),
+        ("f = Reshape(x, s) y = Gemm(f, w)", True),
+        ("f = Reshape(x, s) y = Relu(f)", False),
+        ("y = Reshape(x, s)", False),
+    ],
+)
+def test_reshapes_end_batches(body: str, batches: bool) -> None:
+    text = f"""<ir_version: 8, opset_import: ["": 11]> g (float[1,4,1,1] x) => (float[1,4] y)
+      <int64[2] s = {{1, 4}}, float[4,4] w = {{1,0,0,0,0,1,0,0,0,0,1,0,0,0,0,1}}> {{ {body} }}"""
+    assert calibrates_in_batches(parser.parse_model(text)) is batches
+    assert not calibrates_in_batches(parser.parse_model(text.replace("float[1,4,1,1] x", "float[2,4,1,1] x")))
+
+
+def test_leaky_relu_rounds_its_input_with_the_range_of_its_output() -> None:
+    proto = parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 11]> g (float[1,1,2,2] x) => (float[1,2,2,2] y)
+           <float[1,1,1,1] w = {1}> { c = Conv(x, w) l = LeakyRelu(c) r = Conv(l, w) q = Relu(r)
+             k = Concat<axis=1>(q, x) y = Conv(k, w) }"""
+    )
+    assert ranged_by_reader(proto)["c"] == "l"
+    assert horizon_placement(proto).root["c"] == "l"

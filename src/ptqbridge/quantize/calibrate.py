@@ -19,7 +19,7 @@ from ptqbridge.errors import InputError, OptionError
 from ptqbridge.quantize.checkpoint import Checkpoint, Progress
 from ptqbridge.quantize.collect import Findings, collect, default_workers, open_session
 from ptqbridge.quantize.histogram import Scratch
-from ptqbridge.quantize.horizon import concatenated_only
+from ptqbridge.quantize.horizon import calibrates_in_batches, ranged_by_reader
 from ptqbridge.quantize.memory import Estimate, estimate, groups_within
 from ptqbridge.quantize.methods import (
     ALGORITHMS,
@@ -41,8 +41,8 @@ from ptqbridge.quantize.thresholds import legacy_threshold
 
 __all__ = ["ALGORITHMS", "Samples", "calibrate", "memory_estimate"]
 
-HORIZON_LEAST_PERCENTILE = 99.5
-"""hb_mapper 1.24.3 keeps the top 0.5 % of the values only, so that lower percentiles act as this one (observed)."""
+HORIZON_KEEPS = 50.0
+"""hb_mapper 1.24.3 keeps the top half of one sample's values only, in percent: lower percentiles act as this one."""
 
 
 class Samples(Protocol):
@@ -76,19 +76,20 @@ def calibrate(
     """Find the ranges of ``tensors`` over ``samples`` with ``algorithm``, the same for any number of ``workers``.
 
     ``max`` takes all values seen; ``minmax`` is another name for it. ``percentile`` clips at the magnitude with
-    ascending index ``floor(p/100 * n)`` of all n values (``percentile``, 0..100; at least 99.5 acts for
-    ``scheme="horizon"``, as in hb_mapper). ``entropy2`` and ``entropy`` clip where a histogram of magnitudes with
+    ascending index ``floor(p/100 * n)`` of all n values (``percentile``, 0..100; for ``scheme="horizon"`` at least
+    100 - 50/samples acts, as in hb_mapper). ``entropy2`` and ``entropy`` clip where a histogram of magnitudes with
     ``bins`` bins (a power of two) over ``[0, R)``, R the power of two above the largest magnitude, loses the least
     information, ``mse`` where rounding and clipping err least. ``kl`` is hb_mapper's; it alone depends on the order of
-    samples, since the first 8 set its bins. ``legacy`` is ``percentile`` when ``regression_cutoff`` (0..1) is 1, and a
-    regression over the histogram else. ``default`` and ``mix`` choose among percentile 99.995, max and kl by what they
-    do to the outputs (see ``search``); ``details`` then hold candidates, scores and winner. The formulas are in
-    ``thresholds``. A range clipped at t is ``[max(min, -t), min(max, t)]``.
+    samples, since the first 8 set its bins (or the first one, see ``calibrates_in_batches``). ``legacy`` is
+    ``percentile`` when ``regression_cutoff`` (0..1) is 1, and a regression over the histogram else. ``default`` and
+    ``mix`` choose among percentile 99.995, max and kl by what they do to the outputs (see ``search``); ``details``
+    then hold candidates, scores and winner. The formulas are in ``thresholds``. A range clipped at t is
+    ``[max(min, -t), min(max, t)]``.
 
     A tensor that only rearranges another one's elements shares its range (``scheme="horizon"``: also one behind a
-    MaxPool that of its input, one read by a Concat alone that of its output, as in hb_mapper); tensors that hold no
-    floats are named in ``details["left_out"]``. ``progress`` is called, from worker threads, with the number of samples
-    done (when they must be seen several times, with that fraction of all of them).
+    MaxPool that of its input, one read by a Concat or LeakyRelu alone that of its output, as in hb_mapper); tensors
+    that hold no floats are named in ``details["left_out"]``. ``progress`` is called, from worker threads, with the
+    number of samples done (when they must be seen several times, with that fraction of all of them).
 
     Memory: the model, one sample's observed tensors per worker, and per tensor either nothing, a histogram, or the
     values above the percentile; none of it but the last grows with the number of samples. With ``memory_cap`` (bytes)
@@ -103,16 +104,18 @@ def calibrate(
     """
     _check_options(algorithm, percentile, bins, regression_cutoff, workers)
     crew = workers or default_workers()
-    effective = max(percentile, HORIZON_LEAST_PERCENTILE) if scheme == "horizon" else percentile
+    effective = max(percentile, 100 - HORIZON_KEEPS / max(len(samples), 1)) if scheme == "horizon" else percentile
     moves = KEEPS_RANGE if scheme == "horizon" else MOVES
     facts = GraphFacts(proto, _first_shapes(samples) if memory_cap is not None else None, moves)
     session = None
     if algorithm == "kl" or algorithm in SEARCHES:
         first = observe(proto, tensors, values=memory_cap is None, facts=facts)
         session = open_session(first) if memory_cap is None else None
-        seen = collect(first, islice(samples, KL_BATCH), workers=crew, session=session)
+        batch = KL_BATCH if calibrates_in_batches(proto) else 1
+        seen = collect(first, islice(samples, batch), workers=crew, session=session)
         peaks = {name: extremes.amax for name, extremes in seen.extremes.items()}
         method: Method = HorizonKl(peaks) if algorithm == "kl" else Candidates(algorithm, peaks, len(samples))
+        method.details["first_batch"] = batch
     elif algorithm == "percentile":
         method = Percentile(algorithm, effective, len(samples))
     elif algorithm == "legacy" and regression_cutoff == 1.0:
@@ -152,7 +155,7 @@ def calibrate(
         details["percentile_asked"] = percentile
     shared = {name: source for name, source in observation.sources.items() if name != source}
     if scheme == "horizon":
-        for name, output in concatenated_only(proto).items():
+        for name, output in reversed(ranged_by_reader(proto).items()):
             if name in found_ranges and output in found_ranges:
                 found_ranges[name], shared[name] = found_ranges[output], output
     if shared:

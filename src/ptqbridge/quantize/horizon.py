@@ -45,27 +45,47 @@ def horizon_placement(proto: onnx.ModelProto, skip_nodes: Collection[str] = froz
             continue
         if node.op_type in WEIGHTED | POOLS | ELEMENTWISE | TABLES:
             read.update(_rounded_inputs(index, position))
-    concatenated = concatenated_only(proto)
+    by_reader = ranged_by_reader(proto)
     order = [*index.inputs, *(name for node in index.nodes for name in node.output)]
     quantized = tuple(name for name in order if name in read)
-    root = {name: _root(index, name, concatenated, read) for name in quantized}
+    root = {name: _root(index, name, by_reader, read) for name in quantized}
     return HorizonPlacement(quantized, root)
 
 
-def concatenated_only(proto: onnx.ModelProto) -> dict[str, str]:
-    """Tensors that only a Concat reads -> its output: hb_mapper gives them the output's threshold."""
+def ranged_by_reader(proto: onnx.ModelProto) -> dict[str, str]:
+    """Tensors that only a Concat or a LeakyRelu reads -> its output: hb_mapper gives them the output's threshold."""
     index = GraphIndex(proto)
     return {
         name: node.output[0]
         for node in index.nodes
-        if node.op_type == "Concat" and node.domain in ("", "ai.onnx")
+        if node.op_type in ("Concat", "LeakyRelu") and node.domain in ("", "ai.onnx")
         for name in index.dynamic_inputs(node)
         if index.only_reader(name) is not None
     }
 
 
+def calibrates_in_batches(proto: onnx.ModelProto) -> bool:
+    """Whether hb_mapper can calibrate with 8 samples at a time; else it falls back to one.
+
+    It cannot when an input's first dimension is not 1, and when a Reshape stays in its graph, whose shape it has made
+    constant; one that only a Gemm reads goes away with it.
+    """
+    index = GraphIndex(proto)
+    first = [value.type.tensor_type.shape.dim[:1] for value in proto.graph.input if value.name not in index.constants]
+    if any(dim and dim[0].HasField("dim_value") and dim[0].dim_value != 1 for dim in first):
+        return False
+    for node in index.nodes:
+        if node.op_type == "Reshape" and not index.is_float_constant(node.input[0]):
+            reader = index.only_reader(node.output[0])
+            if reader is None or index.nodes[reader].op_type != "Gemm":
+                return False
+    return True
+
+
 def _rounded_inputs(index: GraphIndex, position: int) -> list[str]:
     node = index.nodes[position]
+    if node.op_type == "Sigmoid" and node.output[0] in index.outputs:
+        return []  # 16 bits wide
     if node.op_type in ("Add", "Sub", "Mul", "Concat", "MatMul"):
         names = list(dict.fromkeys(index.dynamic_inputs(node)))
     else:
@@ -86,10 +106,10 @@ def _made_by(index: GraphIndex, name: str, op_types: Collection[str]) -> bool:
     return name in index.maker and index.nodes[index.maker[name]].op_type in op_types
 
 
-def _root(index: GraphIndex, name: str, concatenated: dict[str, str], read: set[str]) -> str:
-    """Upwards through operators that keep the range; an input of Concat alone has the range of what it goes into."""
-    if name in concatenated and concatenated[name] in read:
-        return _root(index, concatenated[name], concatenated, read)
+def _root(index: GraphIndex, name: str, by_reader: dict[str, str], read: set[str]) -> str:
+    """Upwards through operators that keep the range; what only a Concat or LeakyRelu reads has its output's range."""
+    if by_reader.get(name) in read:
+        return _root(index, by_reader[name], by_reader, read)
     while _made_by(index, name, KEEPS_RANGE):
         name = index.nodes[index.maker[name]].input[0]
     return name
