@@ -240,6 +240,7 @@ CASES: dict[str, dict[str, Any]] = {
     "good": {},
     "kl": {"calibration_parameters.calibration_type": "kl"},
     "skip": {"calibration_parameters.calibration_type": "skip"},
+    "load without ranges": {"calibration_parameters.calibration_type": "load"},
     "bad key": {"calibration_parameters.calib_type": "max"},
     "bad section": {"foo.x": 1},
     "bad march": {"model_parameters.march": "nash-e"},

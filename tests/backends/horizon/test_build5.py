@@ -58,6 +58,26 @@ def test_the_main_use_is_a_performance_build(make: Make, tmp_path: Path) -> None
     json.dumps(result.to_dict(), allow_nan=False)
 
 
+def test_load_that_found_no_range_is_good_for_timing_only(make: Make, root: Path, tmp_path: Path) -> None:
+    """The tool ends with status 0 and every threshold at 1.0."""
+    proto = onnx.load(root / NET)
+    weights = {"s": np.array(0.05, np.float32), "z": np.array(0, np.int8)}
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in weights.items())
+    first = proto.graph.node[0]
+    ends = [
+        onnx.helper.make_node("QuantizeLinear", [first.input[0], "s", "z"], ["q"], "q"),
+        onnx.helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"], "d"),
+    ]
+    first.input[0] = "d"
+    kept = [*ends, *proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(kept)
+    onnx.save(proto, tmp_path / "q.onnx")
+    result = make(f"--onnx={tmp_path}/q.onnx --calibAlgo=load")
+    assert result.performance_only == "every threshold is 1.0: the ranges are made up, not calibrated"
+    assert "calibration" not in result.facts
+
+
 @pytest.mark.parametrize("target", ["bayes", "bayes-e", "bernoulli2"])
 def test_calibrated(make: Make, tmp_path: Path, target: str) -> None:
     result = make(f"{CALIB} --calibAlgo=max --out={tmp_path}/out", target)

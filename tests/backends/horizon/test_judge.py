@@ -80,6 +80,15 @@ def test_a_low_cosine_names_the_worst_node() -> None:
     assert finding.text == "output y has a cosine of 0.9000 to the float model; the least alike node is bad (0.4000)"
 
 
+def test_a_node_without_q_dq_is_told_when_ranges_are_loaded() -> None:
+    mixed = (*nodes(2.0), Node("bare", "BPU", cosine=0.9, threshold=1.0))
+    record = Record(nodes=mixed, outputs=OUTPUTS)
+    (found,) = judge(record, calibrated=False, loaded=True)
+    assert (found.level, found.check) == ("warning", "no-range")
+    assert "bare" in found.text
+    assert judge(record, calibrated=False) == ()
+
+
 def test_what_the_tool_ignored_is_passed_on() -> None:
     said = ("node: x does not exist,please double check", "else", "Node nosuch is not found in the model! Skipped!")
     record = Record(nodes=nodes(2.0), outputs=OUTPUTS, warnings=said)

@@ -172,7 +172,7 @@ def _judge(plan: Plan, place: Workspace, run: Run, config: Mapping[str, Any], pr
     calibrated = bool(config) and str(calibration.get("calibration_type", "default")) not in UNCALIBRATED
     made = _Made()
     made.performance_only = plan.performance_only
-    for finding in judge(run.record, calibrated=calibrated):
+    for finding in judge(run.record, calibrated=calibrated, loaded=calibration.get("calibration_type") == "load"):
         if finding.level == "error":
             raise ToolchainFailed(f"hb_mapper succeeded, but {finding.text}", hint=f"log: {run.log}")
         if finding.check == "made-up":

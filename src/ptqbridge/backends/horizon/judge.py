@@ -47,9 +47,14 @@ def check_success(finished: Finished, record: Record, product: Path) -> None:
         raise ToolchainFailed(f"hb_mapper says it wrote {product.name}, but {made}")
 
 
-def judge(record: Record, *, calibrated: bool) -> tuple[Finding, ...]:
-    """What is wrong with a build that succeeded. ``calibrated``: the ranges are to come from samples."""
+def judge(record: Record, *, calibrated: bool, loaded: bool = False) -> tuple[Finding, ...]:
+    """What is wrong with a build that succeeded.
+
+    ``calibrated``: the ranges are to come from samples; ``loaded``: from the model's Q/DQ nodes.
+    """
     found = [*_thresholds(record.nodes, calibrated), *_cosines(record, calibrated)]
+    if loaded and not found:
+        found += _without_range(record.nodes)
     ignored = [line for line in record.warnings if any(words in line for words in _DROPPED)]
     found += [Finding("warning", "ignored", f"hb_mapper: {' '.join(line.split())}") for line in ignored]
     return tuple(found)
@@ -67,6 +72,14 @@ def _thresholds(nodes: Iterable[Node], calibrated: bool) -> Iterable[Finding]:
     if broken:
         text = f"thresholds of {_few(broken)} are no usable numbers: the calibration data hold inf, NaN or nothing"
         yield Finding("error", "thresholds", text)
+
+
+def _without_range(nodes: Iterable[Node]) -> Iterable[Finding]:
+    """Nodes whose input came out of no Q/DQ nodes: hb_mapper gives them 1.0 without a word."""
+    bare = [node.name for node in nodes if node.threshold == 1.0]
+    if bare:
+        text = f"the threshold of {_few(bare)} is 1.0: made up, unless the model's Q/DQ nodes say so"
+        yield Finding("warning", "no-range", text)
 
 
 def _cosines(record: Record, calibrated: bool) -> Iterable[Finding]:
