@@ -84,8 +84,6 @@ def open_session(observation: Observation) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # The arena keeps more than a run needs; without it outputs, which take most, would be mapped anew for each sample.
-    options.enable_cpu_mem_arena = any(watch.values for watch in observation.watches)
     options.enable_mem_pattern = False  # a block for all activations per run costs memory, and brings no speed here
     with session_model(observation.proto, mapped_from=MAPPED_FROM) as model:
         if isinstance(model, bytes):
