@@ -45,7 +45,7 @@ def main() -> int:
     """Measure and print; exit status 1 when memory grows by more than promised."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", type=int, nargs="+", default=[64, 512])
-    parser.add_argument("--algorithms", nargs="+", default=["max", "percentile", "entropy2"])
+    parser.add_argument("--algorithms", nargs="+", default=["default", "max", "percentile", "entropy2"])
     parser.add_argument("--json", dest="file")
     options = parser.parse_args()
     model = model_path("resnet18")
