@@ -32,7 +32,7 @@ def picture(row: dict[str, Any]) -> str:
     curves = {
         name: {int(n): mb for n, mb in found.items()}
         for name, found in row.items()
-        if isinstance(found, dict) and name != "limits"
+        if isinstance(found, dict) and name not in ("limits", "growth")
     }
     counts = sorted({count for found in curves.values() for count in found})
     step = nice_step(max(mb for found in curves.values() for mb in found.values()))
