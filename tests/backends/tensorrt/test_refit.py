@@ -57,7 +57,7 @@ def test_as_often_as_trtexec(version: str, plain: int, queued: int, built: Calla
     assert names.count("Refitter.refit_cuda_engine") == plain
     assert names.count("Refitter.refit_cuda_engine_async") == queued
     given = [call[1:] for call in api.CALLS if call[0] == "Refitter.set_weights"]
-    assert given == [("conv", "KERNEL", "w"), ("conv", "BIAS", "b")]
+    assert given == [("conv", "KERNEL", "w"), ("conv", "BIAS", "b")] * plain  # 8.6 takes them anew for every refit
     assert result.facts["refit_ms"] >= 0
     assert any(text.startswith("Engine refitted in ") and text.endswith(" ms.") for text in said)
     assert "Refitter.max_threads=" not in names

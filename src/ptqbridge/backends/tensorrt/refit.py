@@ -35,7 +35,8 @@ def time_refit(trt: Any, names: dict[str, Any], *, generation: str, threads: boo
         refitter.max_threads = THREADS
     if generation != "8.6":
         refitter.weights_validation = False  # they are those the engine was built with
-    _set_weights(trt, refitter, names["network"], names["logger"])
+    weights = list(_refittable(trt, refitter, names["network"]))
+    _set_weights(refitter, weights, names["logger"])
     layers, roles = refitter.get_missing()
     if layers:
         listed = ", ".join(f"{layer} {role}" for layer, role in zip(layers, roles, strict=True))
@@ -45,7 +46,8 @@ def time_refit(trt: Any, names: dict[str, Any], *, generation: str, threads: boo
     stream = names["device"].stream()
     started = time.perf_counter()
     for _ in range(times):
-        if generation == "8.6":
+        if generation == "8.6":  # there a refit takes the weights with it, so they are handed over anew
+            _set_weights(refitter, weights, names["logger"])
             _refit(refitter.refit_cuda_engine, names["logger"])
         else:
             _refit(lambda: refitter.refit_cuda_engine_async(stream.handle), names["logger"])
@@ -64,15 +66,21 @@ def _said(logger: Any) -> str:
     return "; ".join(logger.errors[-3:]) or "TensorRT gave no reason"
 
 
-def _set_weights(trt: Any, refitter: Any, network: Any, logger: Any) -> None:
-    """Hand the refitter every weights of the network that the engine can take."""
+def _set_weights(refitter: Any, weights: Sequence[tuple[str, Any, Any]], logger: Any) -> None:
+    for layer, role, values in weights:
+        if not refitter.set_weights(layer, role, values):
+            raise ToolchainFailed(f"target trt: --timeRefit: {layer} {role} was refused: {_said(logger)}")
+
+
+def _refittable(trt: Any, refitter: Any, network: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Layer name, role and values of every weights of the network that the engine can take."""
     layers, roles = refitter.get_all()
     wanted = set(zip(layers, roles, strict=True))
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         for role, weights in _weights(trt, layer):
-            if (layer.name, role) in wanted and not refitter.set_weights(layer.name, role, weights):
-                raise ToolchainFailed(f"target trt: --timeRefit: {layer.name} {role} was refused: {_said(logger)}")
+            if (layer.name, role) in wanted:
+                yield layer.name, role, weights
 
 
 def _weights(trt: Any, layer: Any) -> Iterator[tuple[Any, Any]]:
