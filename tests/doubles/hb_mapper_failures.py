@@ -228,7 +228,10 @@ CASES = {
     "no place for the product": Case(example, 3, "cannot write .*the disk is full", mounts=("out", "8k")),
     # the tool
     "no BPU node": Case(
-        plain("--inputIOFormats=fp32:chw", "--precisionConstraints=prefer", "--layerDeviceTypes=*:CPU"), 3, "no node of the model can run", True
+        plain("--inputIOFormats=fp32:chw", "--precisionConstraints=prefer", "--layerDeviceTypes=*:CPU"),
+        3,
+        "no node of the model can run",
+        True,
     ),
     "tool missing": Case(example, 4, "HB_MAPPER=/no/tool is no program", env={"PTQBRIDGE_HB_MAPPER": "/no/tool"}),
     "container missing": Case(plain("--toolchain=docker:no-such-image:1"), 4, "docker"),
