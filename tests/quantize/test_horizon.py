@@ -9,7 +9,9 @@ from onnx import numpy_helper, parser
 
 from ptqbridge.quantize.calibrate import calibrate
 from ptqbridge.quantize.horizon import calibrates_in_batches, horizon_placement, ranged_by_reader
+from ptqbridge.quantize.placement import observed_tensors
 from ptqbridge.quantize.prepare import prepare
+from ptqbridge.quantize.twin import rounded_tensors
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,15 @@ def test_concatenated_tensors_share_a_range(proto: onnx.ModelProto) -> None:
     plain = calibrate(proto, ["cl", "cat", "sw", "mp"], samples, algorithm="max", scheme="tensorrt")
     assert plain.tensors["cl"].max <= 6 < plain.tensors["cat"].max
     assert plain.tensors["mp"].min > plain.tensors["sw"].min
+
+
+@pytest.mark.parametrize("scheme", ["onnxruntime", "tensorrt", "horizon"])
+def test_every_scheme_says_what_it_observes(proto: onnx.ModelProto, scheme: str) -> None:
+    proto = prepare(proto).proto
+    roots = rounded_tensors(proto, scheme)
+    assert set(observed_tensors(proto, scheme)) == set(roots.values())
+    with pytest.raises(ValueError, match="unknown scheme"):
+        observed_tensors(proto, "other")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import onnx
 
+from ptqbridge.quantize.explicit import explicit_placement
 from ptqbridge.quantize.graph import GraphIndex, attribute
+from ptqbridge.quantize.horizon import horizon_placement
 
 SCHEMES = ("onnxruntime",)
 
@@ -58,7 +60,15 @@ class Placement:
 def observed_tensors(
     proto: onnx.ModelProto, scheme: str = "onnxruntime", skip_nodes: Iterable[str] = frozenset()
 ) -> list[str]:
-    """Names of the tensors whose ranges ``quantize`` needs for the same model, scheme and float nodes."""
+    """Names of the tensors whose ranges are needed in ``proto`` (as `prepare` returns it), each once, in graph order.
+
+    ``onnxruntime``: for ``quantize`` with the same float nodes; ``tensorrt``: for explicit Q/DQ; ``horizon``: what
+    hb_mapper gives thresholds. Raises ValueError for another scheme.
+    """
+    if scheme == "horizon":
+        return horizon_placement(proto, frozenset(skip_nodes)).observed
+    if scheme == "tensorrt":
+        return list(explicit_placement(proto, skip_nodes).quantized)
     return place(proto, scheme, skip_nodes).observed
 
 
