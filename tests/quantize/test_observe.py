@@ -126,3 +126,75 @@ def test_model_with_external_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     results = open_session(seen).run(seen.fetches, {"x": x})
     assert results[0] == (x * weight).max()
     assert results[1] == (x * weight).min()
+
+
+def _extremes(proto: onnx.ModelProto, tensors: list[str], x: np.ndarray) -> tuple[dict[str, tuple[float, float]], str]:
+    """What the observed model says of each tensor, and the operators of its observers."""
+    seen = observe(proto, tensors, values=False)
+    found = dict(zip(seen.fetches, open_session(seen).run(seen.fetches, {"x": x}), strict=True))
+    extremes = {
+        watch.name: (float(found[watch.minimum]) if watch.minimum else 0.0, float(found[watch.maximum]))
+        for watch in seen.watches
+    }
+    return extremes, " ".join(node.op_type for node in onnx.ModelProto.FromString(seen.patch).graph.node)
+
+
+@pytest.mark.parametrize("opset", [9, 13, 17])
+def test_concat_and_sigmoid_follow_from_what_they_are_made_of(opset: int) -> None:
+    proto = model(
+        "a = Neg(x) s = Sigmoid(a) b = Mul(a, s) t = Transpose<perm=[0,1,3,2]>(b) "
+        "c = Concat<axis=1>(a, t) d = Concat<axis=1>(c, c) out = Tanh(d)",
+        opset=opset,
+    )
+    x = np.random.default_rng(3).normal(size=(1, 4, 8, 8)).astype(np.float32)
+    found, operators = _extremes(proto, ["a", "s", "b", "c", "d"], x)
+    assert operators == (
+        "GlobalMaxPool ReduceMax ReduceMin Sigmoid GlobalMaxPool ReduceMax ReduceMin Max Min Max Min ReduceSum"
+    )
+    b = -x / (1 + np.exp(x))
+    assert found["a"] == (-x.max(), -x.min())
+    assert found["s"] == (0.0, pytest.approx(1 / (1 + np.exp(x.min())), rel=1e-6))
+    assert found["b"] == (pytest.approx(b.min(), rel=1e-5), pytest.approx(b.max(), rel=1e-5))
+    assert found["c"] == found["d"] == (found["a"][0], max(found["a"][1], found["b"][1]))
+
+
+@pytest.mark.parametrize(
+    ("body", "tensors"),
+    [
+        ("a = Neg(x) c = Concat<axis=1>(a, x) out = Tanh(c)", ["x", "a", "c"]),  # inputs are seen on the host
+        (
+            "a = Neg(x) r = Relu(x) c = Concat<axis=1>(a, r) out = Tanh(c)",
+            ["a", "r", "c"],
+        ),  # r has no minimum
+        ("a = Neg(x) b = Relu(x) c = Concat<axis=1>(a, b) out = Tanh(c)", ["a", "c"]),  # nobody looks at b
+        ("a = Neg(x) c = Tanh(a) out = Tanh(c)", ["a", "c"]),
+    ],
+)
+def test_others_are_looked_at(body: str, tensors: list[str]) -> None:
+    x = np.random.default_rng(4).uniform(-3, -1, size=(1, 4, 8, 8)).astype(np.float32)
+    proto = model(body)
+    found, operators = _extremes(proto, tensors, x)
+    assert not {"Max", "Min", "Sigmoid"} & set(operators.split())
+    session = onnxruntime.InferenceSession(_with_output(proto, "c"), providers=["CPUExecutionProvider"])
+    (c,) = session.run(["c"], {"x": x})
+    assert found["c"] == (c.min(), c.max())
+
+
+def _with_output(proto: onnx.ModelProto, name: str) -> bytes:
+    copy = onnx.ModelProto.FromString(proto.SerializeToString())
+    copy.graph.output.append(helper.make_empty_tensor_value_info(name))
+    return copy.SerializeToString()
+
+
+def test_concat_of_half_precision_and_of_relus() -> None:
+    x = np.linspace(-1, 3, 24, dtype=np.float16).reshape(1, 2, 3, 4)
+    proto = model(
+        "a = Neg(x) b = Neg(a) c = Concat<axis=1>(a, b) out = Neg(c)", "float16[1,2,3,4] x", "float16[a,b,c,d] out"
+    )
+    found, operators = _extremes(proto, ["a", "b", "c"], x)
+    assert found["c"] == (-3.0, 3.0)
+    assert "Max" in operators.split()
+    proto = model("a = Relu(x) n = Neg(x) b = Relu(n) c = Concat<axis=1>(a, b) out = Neg(c)")
+    found, operators = _extremes(proto, ["a", "b", "c"], np.linspace(-1, 3, 256, dtype=np.float32).reshape(1, 4, 8, 8))
+    assert found["c"] == (0.0, 3.0)
+    assert "Min" not in operators.split()

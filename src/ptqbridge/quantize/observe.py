@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,9 @@ def observe(
 
     With ``values`` the tensors themselves become outputs; else their extremes are reduced inside the graph: a
     ``ReduceMax`` (behind a ``GlobalMaxPool`` for rank 4, which reads ONNX Runtime's blocked layout where a reduction
-    would force a reorder) and, unless proven non-negative, a ``ReduceMin``. ``proto`` is neither changed nor copied.
+    would force a reorder) and, unless proven non-negative, a ``ReduceMin``. Those of a ``Concat`` follow from its
+    parts', those of a ``Sigmoid`` from its input's (to the last bit or two, as its kernels rise). ``proto`` is neither
+    changed nor copied.
 
     Raises ``InputError`` when a tensor is not in the model.
     """
@@ -108,20 +110,60 @@ def observe(
                 watched.append(source)
         sources[name] = source
     patch = onnx.ModelProto()
-    watches = tuple(_watch(patch.graph, facts, name, index, values=values) for index, name in enumerate(watched))
+    watches: dict[str, Watch] = {}
+    for index, name in enumerate(watched):
+        stem = f"{PREFIX}{index}"
+        if values:
+            watches[name] = _hand_out(patch.graph, facts, name)
+        else:
+            derived = _derive(patch.graph, facts, name, stem, watches)
+            watches[name] = derived or _watch(patch.graph, facts, name, stem)
     health = _health(patch.graph, facts)
-    return Observation(proto, patch.SerializeToString(), watches, tuple(inputs), constants, sources, left_out, health)
+    seen = tuple(watches.values())
+    return Observation(proto, patch.SerializeToString(), seen, tuple(inputs), constants, sources, left_out, health)
 
 
-def _watch(graph: onnx.GraphProto, facts: GraphFacts, name: str, index: int, *, values: bool) -> Watch:
+def _elem_type(facts: GraphFacts, name: str) -> int:
+    kind = facts.type_of(name)
+    return kind.elem_type if kind is not None and kind.elem_type else TensorProto.FLOAT
+
+
+def _hand_out(graph: onnx.GraphProto, facts: GraphFacts, name: str) -> Watch:
+    if name not in facts.outputs:
+        graph.output.append(helper.make_tensor_value_info(name, _elem_type(facts, name), None))
+    return Watch(name, facts.never_negative(name), values=name)
+
+
+def _derive(
+    graph: onnx.GraphProto, facts: GraphFacts, name: str, stem: str, watches: Mapping[str, Watch]
+) -> Watch | None:
+    """A watch that needs no look at the tensor, since those of what it is made of tell its extremes; else ``None``.
+
+    Nor does the tensor's reader then keep ONNX Runtime from fusing it away: ``x * Sigmoid(x)`` becomes one operator.
+    """
+    node = facts.producers[name]
+    parts = [watches[source] for source in map(facts.source, node.input) if source in watches]
+    if node.domain not in ("", "ai.onnx") or len(parts) < len(node.input):
+        return None
+    elem_type = _elem_type(facts, name)
+    never_negative = facts.never_negative(name)
+    if node.op_type == "Sigmoid" and elem_type == TensorProto.FLOAT:
+        return Watch(name, never_negative, _scalar(graph, "Sigmoid", [parts[0].maximum], f"{stem}_max", elem_type))
+    if node.op_type == "Concat" and (never_negative or all(part.minimum for part in parts)):
+        if elem_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16):
+            elem_type = TensorProto.FLOAT  # as the parts' extremes
+        maximum = _scalar(graph, "Max", [part.maximum for part in parts], f"{stem}_max", elem_type)
+        minimum = (
+            "" if never_negative else _scalar(graph, "Min", [part.minimum for part in parts], f"{stem}_min", elem_type)
+        )
+        return Watch(name, never_negative, maximum, minimum)
+    return None
+
+
+def _watch(graph: onnx.GraphProto, facts: GraphFacts, name: str, stem: str) -> Watch:
     never_negative = facts.never_negative(name)
     kind = facts.type_of(name)
-    elem_type = kind.elem_type if kind is not None and kind.elem_type else TensorProto.FLOAT
-    if values:
-        if name not in facts.outputs:
-            graph.output.append(helper.make_tensor_value_info(name, elem_type, None))
-        return Watch(name, never_negative, values=name)
-    stem = f"{PREFIX}{index}"
+    elem_type = _elem_type(facts, name)
     tensor = name
     if elem_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16):  # ONNX Runtime's CPU reductions lack both
         tensor = f"{stem}_float"
@@ -148,7 +190,13 @@ def _health(graph: onnx.GraphProto, facts: GraphFacts) -> dict[str, str]:
 
 def _reduce(graph: onnx.GraphProto, op_type: str, source: str, output: str, elem_type: int) -> str:
     # Without axes every opset reduces over all of them, so their move from attribute to input (13, 18) does not matter.
-    graph.node.append(helper.make_node(op_type, [source], [output], name=output, keepdims=0))
+    return _scalar(graph, op_type, [source], output, elem_type, keepdims=0)
+
+
+def _scalar(
+    graph: onnx.GraphProto, op_type: str, sources: Sequence[str], output: str, elem_type: int, **attributes: int
+) -> str:
+    graph.node.append(helper.make_node(op_type, sources, [output], name=output, **attributes))
     graph.output.append(helper.make_tensor_value_info(output, elem_type, []))
     return output
 
