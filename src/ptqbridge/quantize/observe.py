@@ -194,7 +194,7 @@ def _reduce(graph: onnx.GraphProto, op_type: str, source: str, output: str, elem
 
 
 def _scalar(
-    graph: onnx.GraphProto, op_type: str, sources: Sequence[str], output: str, elem_type: int, **attributes: int
+    graph: onnx.GraphProto, op_type: str, sources: Sequence[str], output: str, elem_type: int, **attributes: Any
 ) -> str:
     graph.node.append(helper.make_node(op_type, sources, [output], name=output, **attributes))
     graph.output.append(helper.make_tensor_value_info(output, elem_type, []))

@@ -145,15 +145,26 @@ class GraphFacts:
         value = self.constant(name)
         return value is not None and value.dtype.kind in "fiub" and bool(np.all(value >= 0))
 
+    def ceiling(self, name: str) -> float | None:
+        """The constant upper bound of ``name`` where a Clip makes it, else ``None``."""
+        node = self.producers.get(name)
+        if node is None or node.op_type != "Clip" or node.domain not in ("", "ai.onnx"):
+            return None
+        return self._clip_bound(node, "max", 2)
+
     def _clip_floor(self, node: onnx.NodeProto) -> float:
+        floor = self._clip_bound(node, "min", 1)
+        return float("-inf") if floor is None else floor
+
+    def _clip_bound(self, node: onnx.NodeProto, attribute_name: str, position: int) -> float | None:
         for attribute in node.attribute:
-            if attribute.name == "min":  # opset 6
+            if attribute.name == attribute_name:  # opset 6
                 return float(attribute.f)
-        if len(node.input) > 1 and node.input[1]:
-            value = self.constant(node.input[1])
+        if len(node.input) > position and node.input[position]:
+            value = self.constant(node.input[position])
             if value is not None and value.size == 1:
                 return float(value.reshape(()))
-        return float("-inf")
+        return None
 
     def type_of(self, name: str) -> TensorType | None:
         """Type and rank of ``name`` by ONNX shape inference, or ``None`` when inference cannot tell."""
