@@ -48,7 +48,7 @@ def refuse(plan: Plan) -> None:
 
 
 def check_files(plan: Plan) -> None:
-    """The files the command line names are there, before anything long begins.
+    """The files that are read, and the folders of those that are written, are there before anything long begins.
 
     Raises InputError naming option and path. (trtexec calibrates on random numbers when the cache is missing.)
     """
@@ -62,6 +62,19 @@ def check_files(plan: Plan) -> None:
     for option, path in named:
         if path and not os.path.exists(path):
             raise InputError(f"{option}: {path} does not exist")
+    reports = plan.run.reports
+    written = (
+        ("--saveEngine", plan.build.artifact),
+        ("--exportTimes", reports.export_times),
+        ("--exportOutput", reports.export_output),
+        ("--exportProfile", reports.export_profile),
+        ("--exportLayerInfo", reports.export_layers),
+    )
+    for option, path in written:
+        if path and os.path.dirname(path) and not os.path.isdir(os.path.dirname(path)):
+            is_file = os.path.exists(os.path.dirname(path))
+            why = "its folder is a file" if is_file else "its folder does not exist"
+            raise InputError(f"{option}: cannot write {path}: {why}")
 
 
 def refuse_faults(plan: Plan) -> None:

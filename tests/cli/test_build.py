@@ -208,7 +208,16 @@ def test_missing_calibration_folder(ptq: Ptq, mynet: Path) -> None:
 def test_output_folder_that_is_not_there(ptq: Ptq, mynet: Path) -> None:
     answer = ptq("build", f"--onnx={mynet}/mynet.onnx", "--saveEngine=no/such/m.onnx")
     assert answer.status == 3
-    assert "cannot write no/such/m.onnx: its folder does not exist" in answer.err
+    assert "--saveEngine: cannot write no/such/m.onnx: its folder does not exist" in answer.err
+    assert "loading" not in answer.out
+
+
+def test_a_report_without_a_folder_is_told_before_the_run(ptq: Ptq, mynet: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    answer = ptq("run", f"--onnx={mynet}/mynet.onnx", "--exportTimes=file/times.json")
+    assert answer.status == 3
+    assert "--exportTimes: cannot write file/times.json: its folder is a file" in answer.err
+    assert "Starting inference" not in answer.out
 
 
 def test_full_disk_leaves_the_last_good_artifact(program: Callable[..., object], tmp_path: Path, mynet: Path) -> None:

@@ -28,6 +28,7 @@ def test_info_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
         (["--loadEngine=m.bin", "--calibData=x.npy", "--out=o.txt"], 2, "expected a name that ends in .npz or .npy"),
         (["--loadEngine=m.bin", "--calibData=x.npy", "--out=o.npz"], 3, "--loadEngine: m.bin does not exist"),
         (["--loadEngine=m.hbm", "--calibData=x.npy", "--out=o.npz"], 2, "m.hbm runs on its board only"),
+        (["--loadEngine=m.onnx", "--calibData=x.npy", "--out=o.npz"], 2, "expected an artifact for a Horizon chip"),
         (["--loadEngine=m.bin", "--fp16"], 2, "--fp16: infer has no use for it"),
     ],
 )

@@ -129,3 +129,6 @@ def test_interruption_is_130(ptq: Callable[..., object], monkeypatch: pytest.Mon
     answer = ptq("doctor")
     assert answer.status == 130
     assert "interrupted" in answer.err
+    answer = ptq("doctor", "--json")
+    assert answer.status == 130
+    assert json.loads(answer.out)["exit_status"] == 130

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import helper, numpy_helper, parser
+from onnx import TensorProto, helper, numpy_helper, parser
 
 from ptqbridge.errors import InputError
 from ptqbridge.quantize import prepare as module
@@ -126,3 +126,20 @@ def test_sample_that_does_not_fit() -> None:
     with pytest.raises(InputError, match="cannot run the float model on the first sample") as caught:
         prepare(conv_norm(), {"x": X[:, :2]})
     assert "\n" not in caught.value.message
+    assert caught.value.hint == ""
+
+
+def test_noise_as_an_index_is_hinted_at(capfd: pytest.CaptureFixture[str]) -> None:
+    rows = helper.make_tensor("rows", TensorProto.FLOAT, [2, 1], [1.0, 2.0])
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["rows", "ids"], ["y"])],
+        "embedding",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1])],
+        [rows],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=8)
+    with pytest.raises(InputError, match="cannot run the float model") as caught:
+        prepare(proto, {"ids": np.array([-100])})
+    assert caught.value.hint.startswith("ids: without --calibData")
+    assert capfd.readouterr().err == ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import click
 
@@ -102,6 +102,8 @@ def main(argv: Sequence[str]) -> int:
         return _fail(argv, error, error.format_message(), "", 2)
     except (KeyboardInterrupt, click.Abort):
         print("ptqbridge: interrupted", file=sys.stderr)
+        if "--json" in argv:
+            _print_failure("interrupted", "", INTERRUPTED)
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -117,13 +119,19 @@ def _fail(argv: Sequence[str], error: Exception, message: str, hint: str, status
 
         traceback.print_exception(error)
     if "--json" in argv:
-        import json
-
-        record = {"ok": False, "error": message, "hint": hint, "exit_status": status}
-        known = {"difference": getattr(error, "difference", ""), **getattr(error, "record", {})}
-        print(json.dumps({**record, **known}, ensure_ascii=False))
+        _print_failure(message, hint, status, getattr(error, "difference", ""), getattr(error, "record", {}))
         return status
     print(f"ptqbridge: error: {message}", file=sys.stderr)
     if hint:
         print(f"  hint: {hint}", file=sys.stderr)
     return status
+
+
+def _print_failure(
+    message: str, hint: str, status: int, difference: str = "", record: Mapping[str, object] | None = None
+) -> None:
+    """The one JSON object of a failed command."""
+    import json
+
+    failure = {"ok": False, "error": message, "hint": hint, "exit_status": status, "difference": difference}
+    print(json.dumps({**failure, **(record or {})}, ensure_ascii=False), flush=True)

@@ -37,6 +37,9 @@ def main(argv: list[str]) -> int:
         hint = "" if board else "with --board, one inference needs --loadInputs instead"
         raise OptionError(f"infer: expected --loadEngine=FILE{'' if board else '.bin'}{more}", hint=hint)
     if not board and not artifact.lower().endswith(".bin"):
+        if artifact.lower().endswith((".onnx", ".engine")):
+            hint = "'ptqbridge run --loadEngine=FILE --loadInputs=NAME:FILE --exportOutput=FILE' computes one inference"
+            raise OptionError(f"infer: expected an artifact for a Horizon chip, found {artifact}", hint=hint)
         raise OptionError(f"infer: {artifact} runs on its board only: expected --board, found none")
     if bool(data) != bool(out):
         raise OptionError("infer: --calibData=DATA and --out=FILE.npz belong together")

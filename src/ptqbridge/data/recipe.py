@@ -206,6 +206,7 @@ class Recipe:
         for name in _NUMBERS:
             if len(getattr(self, name)) not in (0, 1, wanted):
                 raise OptionError(f"{name}: expected 1 or {wanted} numbers, found {len(getattr(self, name))}")
+        self._refuse_far_mean(wanted)
         if self.dtype and self.dtype != spec.dtype:
             raise OptionError(f"dtype: the model has {spec.text()}, the recipe says {self.dtype}")
         return replace(
@@ -239,6 +240,17 @@ class Recipe:
                 f"resize '{self.resize}': the shorter side is below the crop {rule.size[0]}x{rule.size[1]}"
             )
         return rule
+
+    def _refuse_far_mean(self, channels: int) -> None:
+        """A mean of 0..255 beside a scale of 1/255 (one from an option, the other from a file) is never meant."""
+        if not self.mean or not self.scale:
+            return
+        for mean, scale in zip(_each(self.mean, channels), _each(self.scale, channels), strict=True):
+            if abs(mean) > 2 * 255 * abs(scale):
+                raise OptionError(
+                    f"mean {mean:g} is far outside of pixels times scale {_short(scale)}, 0 to {255 * scale:g}",
+                    hint="value = (pixel * scale - mean) / std: say scale=1 for mean and std of 0..255 pixels",
+                )
 
     def _scale_for(self, dtype: str) -> float:
         if not dtype.startswith("float"):

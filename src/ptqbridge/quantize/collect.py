@@ -83,7 +83,7 @@ def open_session(observation: Observation) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     options.enable_mem_pattern = False  # a block for all activations per run costs memory, and brings no speed here
     with session_model(observation.proto, mapped_from=MAPPED_FROM) as model:
         if isinstance(model, bytes):

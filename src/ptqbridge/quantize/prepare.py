@@ -100,7 +100,7 @@ def _run(model: onnx.ModelProto, sample: Mapping[str, npt.NDArray[Any]]) -> list
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     options.intra_op_num_threads = 1  # for one run; a pool would spin longer than it helps
     # Nor does rewriting the graph and the weights pay for one run, and it takes several times the memory.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -124,7 +124,12 @@ def _same(
         expected = running.result()
     except Exception as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"ONNX Runtime cannot run the float model on the first sample: {reason}") from error
+        numbers = [name for name, array in sample.items() if array.dtype.kind in "iu"]
+        hint = "without --calibData integer inputs hold noise of -128 to 127, which may be no valid index"
+        raise InputError(
+            f"ONNX Runtime cannot run the float model on the first sample: {reason}",
+            hint=f"{', '.join(numbers)}: {hint}" if numbers else "",
+        ) from error
     return found is not None and _close(expected, found)
 
 

@@ -140,6 +140,19 @@ def test_a_query_that_fails(write_model: Callable[..., str], capfd: pytest.Captu
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_failed_query_names_what_was_assumed(write_model: Callable[..., str]) -> None:
+    node = helper.make_node("Gather", ["rows", "ids"], ["y"], name="look_up")
+    rows = helper.make_tensor("rows", TensorProto.FLOAT, [2, 1], [1.0, 2.0])
+    path = write_model([node], [("ids", TensorProto.INT64, ["n"])], [("y", TensorProto.FLOAT, None)], constants=[rows])
+    with pytest.raises(InputError, match="the query failed") as caught:
+        run(path, quick())
+    assert "--shapes=ids:... was not given" in caught.value.hint
+    assert "--loadInputs=ids:FILE was not given" in caught.value.hint
+    with pytest.raises(InputError, match="the query failed") as caught:
+        run(path, quick(shapes={"ids": (2,)}))
+    assert "--shapes" not in caught.value.hint
+
+
 def test_outputs_of_every_kind(write_model: Callable[..., str]) -> None:
     kinds = TensorProto
     zero = helper.make_tensor("zero", kinds.FLOAT, [], [0.0])

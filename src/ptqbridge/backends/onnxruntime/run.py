@@ -19,6 +19,7 @@ from ptqbridge.backends.onnxruntime.deserialize import time_loads
 from ptqbridge.backends.onnxruntime.device import cpu_info
 from ptqbridge.backends.onnxruntime.inputs import load_inputs, resolve_shapes, shape_ranges
 from ptqbridge.backends.onnxruntime.session import SessionPolicy, default_threads, open_session, runtime_errors
+from ptqbridge.errors import InputError
 from ptqbridge.measure.loop import ENDLESS_WARNING, LoopPolicy, run_loop
 from ptqbridge.measure.outcome import LayerInfo, Outcome
 from ptqbridge.measure.sync_stream import SyncStream
@@ -164,11 +165,11 @@ class _Job:
         from ptqbridge.measure.summary import summarize
         from ptqbridge.measure.trace import merge
 
-        with runtime_errors(f"{self.artifact}: the query failed"):
+        with self._query_errors():
             bounds = [bind(self.session, outcome.inputs) for _ in range(self.spec.streams)]
         self._say_outputs(bounds[0])
         streams = [SyncStream(bound.call) for bound in bounds]
-        with _collector_off(), runtime_errors(f"{self.artifact}: the query failed"):
+        with _collector_off(), self._query_errors():
             result = run_loop(streams, self._loop())
         trace: Trace = merge([stream.trace() for stream in streams])
         performance = summarize(
@@ -200,8 +201,7 @@ class _Job:
             if runs >= limit:
                 stop.set()
 
-        failing = f"{self.artifact}: the query failed"
-        with profiler.profiled(self.artifact, self.policy) as (session, end), runtime_errors(failing):
+        with profiler.profiled(self.artifact, self.policy) as (session, end), self._query_errors():
             bound = bind(session, outcome.inputs)
             with _collector_off():
                 result = run_loop([SyncStream(query)], replace(self._loop(), threads=False), stop_event=stop)
@@ -227,9 +227,33 @@ class _Job:
     def _profile_limit(self, arrays: Mapping[str, NDArray[Any]]) -> int:
         """How many queries one profile may hold, from the events of a single one."""
         with profiler.profiled(self.artifact, self.policy) as (session, end):
-            with runtime_errors(f"{self.artifact}: the query failed"):
+            with self._query_errors():
                 bind(session, arrays)
             return profiler.most_runs(profiler.count_events(end()))
+
+    @contextmanager
+    def _query_errors(self) -> Iterator[None]:
+        """A query that fails is an InputError; its hint names the shapes and values that nobody gave."""
+        try:
+            with runtime_errors(f"{self.artifact}: the query failed"):
+                yield
+        except InputError as error:
+            error.hint = error.hint or self._assumed()
+            raise
+
+    def _assumed(self) -> str:
+        """What to give where this run had to assume something; "" where it had not."""
+        given = {*self.spec.shapes, *shape_ranges(self.metadata, self.artifact)}
+        shapes = [f"{spec.name}:..." for spec in self.inputs if spec.is_dynamic and spec.name not in given]
+        noise = [
+            f"{spec.name}:FILE" for spec in self.inputs if "int" in spec.dtype and spec.name not in self.spec.inputs
+        ]
+        hints = []
+        if shapes:
+            hints.append(f"--shapes={','.join(shapes)} was not given, and dynamic dimensions became 1")
+        if noise:
+            hints.append(f"--loadInputs={','.join(noise)} was not given, and the values were noise of -128 to 127")
+        return "; ".join(hints)
 
     def _say_outputs(self, bound: Bound) -> None:
         for name, array in bound.buffers.items():
