@@ -164,7 +164,8 @@ def test_both_lengths_say_which_one_counts(plan_of: Callable[..., Plan]) -> None
 def test_the_older_generation_lacks_keys_and_flags(plan_of: Callable[..., Plan]) -> None:
     old = plan_of(f"{MYNET} --timingCacheFile=c --avgRuns=5 --warmUp=0 --calibData=c", "nash-m", toolchain="3.0")
     assert {str(row(old, name).verdict) for name in ("timingCacheFile", "avgRuns", "warmUp")} == {"ignored"}
-    assert "enable_vpu" not in old.files["hb_compile.yaml"]
+    assert "enable_vpu: false" in old.files["hb_compile.yaml"]  # the older default, said aloud
+    assert "enable_spu" not in old.files["hb_compile.yaml"]
     assert plan_of(MYNET, "nash-p", toolchain="3.0").faults == ("hb_compile 3.0 does not know nash-p; 3.5 does",)
     assert [row.option for row in plan_of(f"{MYNET} --toolchainVersion=3.0", "nash-p").refused] == [
         "--toolchainVersion=3.0"

@@ -1,9 +1,9 @@
-"""The Horizon backend as the command line sees it: plans are made here; building and running are not there yet."""
+"""The Horizon backend as the command line sees it: each task goes to the modules of Journey 5, Journey 6 or boards."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from ptqbridge.backends.horizon.marches import MARCHES
 from ptqbridge.backends.horizon.plan import plan, preview
@@ -48,8 +48,12 @@ class HorizonBackend:
         return build(plan, say=say, progress=progress)
 
     def bundle(self, plan: Plan, folder: str, *, say: Callable[[str], None]) -> list[str]:
-        """What a dry run writes beside the plan's files: with samples, all that hb_compile needs."""
-        if not (MARCHES[plan.target.name].journey6 and plan.build.calibration.data):
+        """What a dry run writes beside the plan's files: all that the tool needs, samples among it."""
+        if not MARCHES[plan.target.name].journey6:
+            from ptqbridge.backends.horizon.build5 import write_bundle as bundle5
+
+            return bundle5(plan, folder, say)
+        if not plan.build.calibration.data:
             return []
         from ptqbridge.backends.horizon.build6 import write_bundle
 
@@ -59,7 +63,7 @@ class HorizonBackend:
         """See ``boardrun.py``; without a board see ``run5.py``, or raises ToolchainMissing: see ``run.py``."""
         if not plan.settings.get("at"):
             if MARCHES[plan.target.name].journey6:
-                self._no_board(plan)
+                require_board(plan)
             from ptqbridge.backends.horizon import run5
 
             return run5.run(plan, artifact, say=say)
@@ -72,10 +76,6 @@ class HorizonBackend:
         """The BPU the artifact is for, as far as its march tells."""
         march = MARCHES[plan.target.name]
         return {"Selected Device": march.label, "BPU Cores": march.cores, "Compiler": march.tool}
-
-    @staticmethod
-    def _no_board(plan: Plan) -> NoReturn:
-        require_board(plan)
 
 
 BACKEND = HorizonBackend()

@@ -1,18 +1,23 @@
-"""What is kept beside a .bin: the record of its build, and the quantized ONNX model that computes what it computes."""
+"""What is kept beside a .bin or .hbm: the record of its build, for a .bin also the quantized model it computes."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ptqbridge.files import atomic_path, write_atomic
 from ptqbridge.report.record import file_sha256, versions
 from ptqbridge.result import BuildResult
+
+if TYPE_CHECKING:
+    from ptqbridge.measure.outcome import LayerInfo
+    from ptqbridge.plan import Plan
+    from ptqbridge.spec.run import Reports
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,44 @@ class Beside:
         build = self.record.get("build")
         facts = build.get("facts") if isinstance(build, Mapping) else None
         return facts if isinstance(facts, Mapping) else {}
+
+    @property
+    def stamp(self) -> tuple[str, ...]:
+        """The warning that the artifact is good for timing only, when it is."""
+        build = self.record.get("build")
+        reason = build.get("performance_only") if isinstance(build, Mapping) else ""
+        return (f"performance only: {reason}",) if reason else ()
+
+
+def layer_info(reports: Reports, beside: Beside, bindings: Sequence[str] = ()) -> tuple[LayerInfo | None, str]:
+    """The node table of the build's log when layers were asked for, and why there is none ("" otherwise).
+
+    ``bindings`` are the names of inputs and outputs where the artifact has told them.
+    """
+    from ptqbridge.measure.outcome import LayerInfo
+
+    if not (reports.dump_layers or reports.export_layers):
+        return None, ""
+    nodes = beside.facts.get("nodes")
+    if not nodes:
+        return None, f"no layers are known: {beside.why or 'the record of the build has none'}"
+    if not bindings:
+        taken = [tensor for entry in beside.facts.get("inputs", ()) for tensor in entry.get("tensors", ())]
+        bindings = [tensor["name"] for tensor in (*taken, *beside.facts.get("outputs", ()))]
+    return LayerInfo(list(nodes), list(bindings)), ""
+
+
+def write_layers(plan: Plan, artifact: str, say: Callable[[str], None]) -> None:
+    """``build --exportLayerInfo``: the table of nodes of what was just built. Raises InputError."""
+    path = plan.settings.get("layers")
+    if not path:
+        return
+    from ptqbridge.measure.export import export_layer_info
+
+    table, why = layer_info(plan.run.reports, look_beside(artifact))
+    if table:
+        export_layer_info(path, table.layers, table.bindings)
+    say(f"layers: {path}" if table else f"{path} was not written: {why}")
 
 
 def record_path(artifact: str) -> str:
@@ -57,8 +100,11 @@ def keep(result: BuildResult, product: Path) -> None:
     write_atomic(record_path(result.artifact), json.dumps(record, ensure_ascii=False, indent=1) + "\n")
 
 
-def look_beside(artifact: str) -> Beside:
-    """What was kept beside ``artifact``, as far as it belongs to it. Raises nothing: what is broken is not there."""
+def look_beside(artifact: str, sha256: str = "") -> Beside:
+    """What was kept beside ``artifact``, as far as it belongs to it. Raises nothing: what is broken is not there.
+
+    ``sha256`` is that of the artifact where it is known already.
+    """
     path = record_path(artifact)
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -66,7 +112,7 @@ def look_beside(artifact: str) -> Beside:
         return Beside(why=f"there is no record of its build ({path})")
     except (OSError, ValueError):
         return Beside(why=f"{path} is no readable record of a build")
-    if not isinstance(record, dict) or record.get("artifact_sha256") != file_sha256(artifact):
+    if not isinstance(record, dict) or record.get("artifact_sha256") != (sha256 or file_sha256(artifact)):
         return Beside(why=f"{path} is the record of another artifact")
     quantized = quantized_path(artifact)
     known = record.get("quantized_sha256")

@@ -49,7 +49,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Perf:
-    """One perf run. ``complete`` only with the whole result block; min and max come from the last progress line."""
+    """One perf run. ``complete`` only with the whole result block; min and max are in ``stream``."""
 
     load_ms: float | None
     threads: int | None

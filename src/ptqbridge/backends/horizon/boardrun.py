@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ptqbridge.backends.horizon.beside5 import layer_info, look_beside
 from ptqbridge.backends.horizon.board import Board, Session
 from ptqbridge.backends.horizon.boardfiles import TOOL, Staged
 from ptqbridge.backends.horizon.boardlog import (
@@ -21,7 +22,7 @@ from ptqbridge.backends.horizon.boardtensor import outputs_of
 from ptqbridge.backends.horizon.boardvisit import Argv, Visit, visit
 from ptqbridge.backends.horizon.marches import MARCHES, March
 from ptqbridge.errors import ToolchainFailed
-from ptqbridge.measure.outcome import LayerInfo, Outcome
+from ptqbridge.measure.outcome import Outcome
 from ptqbridge.measure.statistics import Distribution, describe
 from ptqbridge.measure.summary import Performance
 from ptqbridge.measure.trace import Trace
@@ -63,7 +64,8 @@ def run(plan: Plan, artifact: str, board: Board, *, say: Say) -> Outcome:
     """
     march = MARCHES[plan.target.name]
     if plan.run.skip:
-        return Outcome(artifact, "BPU", device=device(march), skipped=True)
+        layers, _ = layer_info(plan.run.reports, look_beside(artifact))
+        return Outcome(artifact, "BPU", device=device(march), layer_info=layers, skipped=True)
     with visit(board, march, artifact, say) as stay:
         return _measured(plan, stay)
 
@@ -203,6 +205,11 @@ def _outcome(
     if spec.reports.wants_profile:
         layers = _layers(done)
         notes.append("the profile holds the mean time of each segment over all frames, as the board's tool wrote it")
+    beside = look_beside(stay.artifact, stay.model.sha256)
+    tensors = [tensor.name for tensor in (*info.inputs, *info.outputs)] if info else []
+    table, unknown = layer_info(spec.reports, beside, tensors)
+    notes += [unknown] if unknown else []
+    stamp = beside.stamp if spec.artifact else ()  # what was just built has said so
     frames = parse_infer(texts.get("times", ""))
     load_ms = main.load_ms if main else info.load_ms if info else None
     policy = {
@@ -228,12 +235,12 @@ def _outcome(
         outputs=outputs_of(info, dumped.files, dequantized=stay.march.journey6) if dumped and info else {},
         layers=layers,
         profiled_runs=1 if layers is not None else 0,
-        layer_info=LayerInfo([], [tensor.name for tensor in (*info.inputs, *info.outputs)]) if info else None,
+        layer_info=table,
         load_s=None if load_ms is None else load_ms / 1000,
         load_times_s=(load_ms / 1000,) if timed and load_ms is not None else (),
         device=device(stay.march),
         policy=policy,
-        warnings=tuple(dict.fromkeys(line for perf in perfs for line in perf.warnings)),
+        warnings=tuple(dict.fromkeys((*stamp, *(line for perf in perfs for line in perf.warnings)))),
         notes=tuple(notes),
     )
 

@@ -34,7 +34,7 @@ _PICTURES = {
     "NV12": "nv12", "NV12_SEPARATE": "nv12", "YUV444": "yuv444", "RGB": "rgb", "RGBP": "rgb", "BGR": "bgr",
     "BGRP": "bgr", "Y": "gray",
 }  # fmt: skip
-_PICTURE_FILES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+PICTURE_FILES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 AS_IT_IS = (".txt",)
 """Files that the board's tool reads by itself, in its own way."""
 
@@ -162,7 +162,7 @@ def read_given(intake: Intake, path: str, recipe: Recipe | None) -> tuple[Array,
     if not intake.kind:
         return (load_input(path, intake.spec, recipe=recipe),)
     suffix = os.path.splitext(path)[1].lower()
-    if suffix in _PICTURE_FILES:
+    if suffix in PICTURE_FILES:
         return from_float(intake, load_input(path, intake.spec, recipe=_pixel_recipe(intake, recipe)), None, path)
     if suffix in (".npy", ".npz"):
         array = _array(path, intake)

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 from ptqbridge.backends.horizon.board import VARIABLE, Board, Looked, Session, give_line, step_line
 from ptqbridge.backends.horizon.boardfiles import TOOL, Runtime, Staged, runtime, staged
 from ptqbridge.backends.horizon.boardlog import ModelInfo, failure_line, parse_infer, parse_model_info
-from ptqbridge.backends.horizon.boardtensor import AS_IT_IS, Intake, check_names, intakes, made_up, read_given
+from ptqbridge.backends.horizon.boardtensor import (
+    AS_IT_IS,
+    PICTURE_FILES,
+    Intake,
+    check_names,
+    intakes,
+    made_up,
+    read_given,
+)
 from ptqbridge.backends.horizon.context import safe
 from ptqbridge.backends.horizon.marches import March
 from ptqbridge.errors import InputError, PtqbridgeError, ToolchainFailed, ToolchainMissing
@@ -163,7 +171,7 @@ class Visit:
         tensor, path = intake.tensors[place], given.get(name)
         alone = intakes(ModelInfo(None, "", (tensor,), ()))[0]
         self.say(f"Using {f'values loaded from {path}' if path else 'random values'} for input {name}")
-        if path and os.path.splitext(path)[1].lower() in (".jpg", ".jpeg", ".png", ".bmp", ".webp"):
+        if path and path.lower().endswith(PICTURE_FILES):
             yield name, read_given(intake, path, recipe)[place]
         else:
             yield name, (read_given(alone, path, None) if path else made_up(alone))[0]
@@ -211,7 +219,7 @@ def _as_it_is(path: str, intake: Intake) -> bool:
     """Whether the board's tool reads the file by itself: text, or bytes of the tensor with its padding."""
     if path.lower().endswith(AS_IT_IS):
         return True
-    named = os.path.splitext(path)[1].lower() in (".npy", ".npz", ".jpg", ".jpeg", ".png", ".bmp", ".webp")
+    named = path.lower().endswith((".npy", ".npz", *PICTURE_FILES))
     size = intake.tensors[0].size
     return not named and size is not None and os.path.isfile(path) and os.path.getsize(path) == size
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ptqbridge.backends.horizon.beside5 import keep
+from ptqbridge.backends.horizon.beside5 import keep, write_layers
 from ptqbridge.backends.horizon.errors6 import explain_failure
 from ptqbridge.backends.horizon.estimate6 import read_estimate, told
 from ptqbridge.backends.horizon.judge6 import asked_got, judge, model_remarks
@@ -121,6 +121,7 @@ def build(plan: Plan, *, say: Say, progress: Steps | None = None) -> BuildResult
             notes=tuple(remarks),
         )
         keep(result, product)
+    write_layers(plan, artifact, say)
     return result
 
 

@@ -36,8 +36,8 @@ def complete(settings: Settings, context: Context) -> tuple[Settings, tuple[Fill
 
     fill("model_parameters.working_dir", f"./{PRODUCT_FOLDER}")
     fill("model_parameters.output_model_file_prefix", context.prefix)
-    if context.recent:
-        fill("model_parameters.enable_vpu", True)
+    if context.march.journey6:  # its default differs between generations
+        fill("model_parameters.enable_vpu", context.recent)
     if not context.bytecode:
         _fill_inputs(full, context, fill)
         _fill_calibration(context, fill)

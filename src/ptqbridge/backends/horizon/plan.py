@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ptqbridge.backends.horizon.byhand import board_script
 from ptqbridge.backends.horizon.bytecode6 import NOTE, keep, refuse_lost
 from ptqbridge.backends.horizon.config import complete, config_name, render, undetermined
 from ptqbridge.backends.horizon.context import Context
@@ -67,7 +68,7 @@ def plan(request: Request, toolchain: str = "") -> Plan:
         board, filled = board_steps(settings, context)
         steps += boardless_steps(settings, context) + board
         fills += filled if context.march.journey6 or context.value("board") else ()
-        files["board.sh"] = script(board)
+        files["board.sh"] = board_script(board, settings, context)
         notes += _board_notes(context)
     made_up = "" if context.bytecode else _made_up(context)
     record = settings.to_dict() | {"march": context.march.name, "fast_perf": context.fast_perf}

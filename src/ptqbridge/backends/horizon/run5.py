@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ptqbridge.backends.horizon import estimate5
-from ptqbridge.backends.horizon.beside5 import Beside, look_beside, quantized_path
+from ptqbridge.backends.horizon.beside5 import Beside, layer_info, look_beside, quantized_path
 from ptqbridge.backends.horizon.infer5 import QUANTIZED, Feed, feeds_of, run_quantized, write_feeds
 from ptqbridge.backends.horizon.marches import MARCHES
 from ptqbridge.backends.horizon.tools5 import MODEL, model_info
@@ -21,7 +21,7 @@ from ptqbridge.toolchains.select import select
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ptqbridge.measure.outcome import LayerInfo, Outcome
+    from ptqbridge.measure.outcome import Outcome
 
     Array = NDArray[Any]
 
@@ -39,13 +39,14 @@ def run(plan: Plan, artifact: str, *, say: Say) -> Outcome:
 
     beside = look_beside(artifact)
     march = MARCHES[plan.target.name]
+    layers, unknown = layer_info(plan.run.reports, beside)
     outcome = Outcome(
         artifact,
         processor="BPU",
         device={"Selected Device": march.label, "Compiler": march.tool},
-        warnings=_stamp(beside),
-        notes=(NO_BOARD,),
-        layer_info=_layers(plan, beside),
+        warnings=beside.stamp,
+        notes=(NO_BOARD, *filter(None, [unknown])),
+        layer_info=layers,
         skipped=plan.run.skip,
     )
     if plan.run.skip:
@@ -67,22 +68,6 @@ def wants_outputs(plan: Plan) -> bool:
     """Whether outputs have to be computed."""
     reports = plan.run.reports
     return reports.dump_output or reports.dump_raw or bool(reports.export_output)
-
-
-def _stamp(beside: Beside) -> tuple[str, ...]:
-    build = beside.record.get("build", {})
-    reason = build.get("performance_only") if isinstance(build, Mapping) else ""
-    return (f"performance only: {reason}",) if reason else ()
-
-
-def _layers(plan: Plan, beside: Beside) -> LayerInfo | None:
-    """The node table of the build's log."""
-    from ptqbridge.measure.outcome import LayerInfo
-
-    reports, facts = plan.run.reports, beside.facts
-    if not (reports.dump_layers or reports.export_layers) or not facts.get("nodes"):
-        return None
-    return LayerInfo(list(facts["nodes"]), [output["name"] for output in facts.get("outputs", ())])
 
 
 def _estimate(artifact: str, beside: Beside, place: Workspace, toolchain: Toolchain) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ptqbridge.backends.horizon import crossrules, noderules, quantrules, schema5, schema6
@@ -101,6 +101,7 @@ def validate(
     bad = frozenset(finding.key for finding in found if finding.severity == ERROR)
     found += _march(config, march, target)
     found += _required(config, table)
+    found = [_any_march(finding, march, target) for finding in found]
     model = str(kept["model_parameters"].get("onnx_model") or "")
     at = os.path.join(folder, model)
     note = ""
@@ -145,6 +146,16 @@ def _march(config: Mapping[str, Any], march: March, target: str) -> Iterator[Fin
     if word in schema6.UNDOCUMENTED:
         expected = f"is in the tool's list and in no document; checked as {march.name}"
         yield Finding("model_parameters.march", word, expected, "march", WARNING)
+
+
+def _any_march(finding: Finding, march: March, target: str) -> Finding:
+    """A march that is missing or of neither family: what all tools have, not only the one that was guessed."""
+    refused = finding.severity == ERROR and finding.key == "model_parameters.march"
+    if target or not refused or str(finding.value).startswith("nash"):
+        return finding
+    names = {tool: [m.name for m in MARCHES.values() if m.tool == tool] for tool in ("hb_mapper", "hb_compile")}
+    known = " or ".join(f"{', '.join(marches)} ({tool})" for tool, marches in names.items())
+    return replace(finding, expected=f"expected one of {known}; all else is checked as for {march.name}")
 
 
 def _required(config: Mapping[str, Any], table: Table) -> Iterator[Finding]:
