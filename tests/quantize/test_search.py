@@ -109,6 +109,14 @@ def test_default_takes_the_nearest_and_says_why(proto: onnx.ModelProto, scheme: 
     assert verdict(choice.details).startswith("chosen: good (cosine of the outputs to float32: wide 0.")
 
 
+def test_a_prepared_model_is_judged_without_a_copy(proto: onnx.ModelProto) -> None:
+    assert Judge(proto, "onnxruntime", images(1)).proto is proto
+    unnamed = onnx.ModelProto.FromString(proto.SerializeToString())
+    unnamed.graph.node[0].name = ""
+    assert Judge(unnamed, "onnxruntime", images(1)).proto.graph.node[0].name
+    assert not unnamed.graph.node[0].name
+
+
 def test_default_of_horizon_tries_asymmetry_only_when_needed(proto: onnx.ModelProto) -> None:
     samples = images(1)
     good = ranges_of(proto, samples)

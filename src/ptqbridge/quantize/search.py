@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from ptqbridge.quantize.memory import give_back
 from ptqbridge.quantize.prepare import prepare
 from ptqbridge.quantize.ranges import TensorRange
 from ptqbridge.quantize.twin import Roots, make_twin, rounded_tensors, rounding, run_floats
@@ -55,7 +56,7 @@ class Judge:
 
     def __init__(self, proto: onnx.ModelProto, scheme: str, samples: list[Mapping[str, npt.NDArray[Any]]]) -> None:
         self.scheme, self.samples = scheme, samples
-        self.proto = prepare(proto).proto
+        self.proto = _prepared(proto)
         self.roots = rounded_tensors(self.proto, scheme)
         self.expected = run_floats(self.proto, samples)
 
@@ -78,6 +79,28 @@ class Judge:
             for want, have in zip(wanted, had, strict=True)
         ]
         return math.fsum(cosines) / len(cosines) if cosines else 1.0
+
+
+def _prepared(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """``proto`` itself where nothing is to be prepared: mostly the caller has, and a copy takes as much memory."""
+    found = prepare(proto).proto
+    if _shape(found) != _shape(proto):
+        return found
+    del found
+    give_back()
+    return proto
+
+
+def _shape(proto: onnx.ModelProto) -> tuple[object, ...]:
+    """All that ``prepare`` could have changed. Where it changes a weight's values, a node goes."""
+    graph = proto.graph
+    return (
+        proto.ir_version,
+        [(opset.domain, opset.version) for opset in proto.opset_import],
+        [value.name for value in graph.input],
+        [(tensor.name, tensor.data_type, tuple(tensor.dims)) for tensor in graph.initializer],
+        [node.SerializeToString(deterministic=True) for node in graph.node],
+    )
 
 
 def cosine(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
