@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     from ptqbridge.backends.tensorrt.build import check_files
     from ptqbridge.backends.tensorrt.cache import check_cache
     from ptqbridge.backends.tensorrt.plan import plan as make_plan
-    from ptqbridge.backends.tensorrt.prepare import write_edited
+    from ptqbridge.backends.tensorrt.prepare import nearness, write_edited
 
     plan = make_plan(request, VERSION)
     refuse(plan)
@@ -67,11 +67,8 @@ def main(argv: list[str]) -> int:
     done.facts.update(covered)
     for note in done.notes:
         speaker.line(f"note: {note}")
-    nearness = done.facts.get("cosine_to_float32")
-    if nearness:
-        figures = ", ".join(f"{name} {value:.5f}" for name, value in nearness["lowest"].items())
-        count = f"{nearness['samples']} sample{'s' * (nearness['samples'] != 1)}"
-        speaker.line(f"lowest cosine to the float model over {count} of {nearness['data']}: {figures}")
+    if near := nearness(done.facts):
+        speaker.line(near)
     if options.value("json"):
         record = {"ok": True, "command": "convert-precision", "out": out, "edits": list(plan.settings["edits"])}
         record |= {"facts": done.facts, "notes": done.notes, "performance_only": plan.performance_only or None}

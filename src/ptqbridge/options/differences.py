@@ -235,10 +235,17 @@ BEHAVIOUR = (
     ),
     Difference(
         "repeated-flag",
-        "--useDLACore with --fp16, --directIO or --precisionConstraints",
-        "sets the same builder flag twice",
-        "set once",
-        "a flag is on or off",
+        "--useDLACore with --fp16, --directIO or --precisionConstraints; one --dynamicPlugins library named twice",
+        "sets the same builder flag, or loads the same library, twice",
+        "once",
+        "a flag is on or off, a library loaded or not",
+    ),
+    Difference(
+        "shape-address",
+        "an input that holds a shape, when an engine is run",
+        "gives the context the address of the values, then that of a buffer on the device",
+        "the address of the values, in host memory",
+        "TensorRT reads the values of a shape on the host",
     ),
     Difference(
         "qdq-calibrator",

@@ -225,6 +225,18 @@ def test_the_log_shows_the_device(plan_of: PlanOf, driver: Any, tensorrt: Callab
         cuda.open_device(0)
 
 
+def stand_in(root: Path, version: str) -> str:
+    """A module ``tensorrt`` for another process: the doubles of module and driver; its calls go to calls.json."""
+    return (
+        f"import sys, json, atexit\nsys.path.insert(0, {str(root / 'tests' / 'doubles')!r})\n"
+        f"import tensorrt_double, cuda_double, ctypes\nmade = tensorrt_double.make({version!r})\n"
+        "real = ctypes.CDLL\ndriver = cuda_double.CudaDouble()\n"
+        "ctypes.CDLL = lambda name, *rest, **more: driver if 'cuda' in str(name) else real(name, *rest, **more)\n"
+        "atexit.register(lambda: open('calls.json', 'w').write(json.dumps(made.CALLS)))\n"
+        "sys.modules['tensorrt'] = made\n"
+    )
+
+
 def test_the_emitted_script_makes_the_same_calls(
     root: Path, model: Path, plan_of: PlanOf, tensorrt: Callable[..., Any]
 ) -> None:
@@ -242,14 +254,7 @@ def test_the_emitted_script_makes_the_same_calls(
     assert "import ptqbridge" not in text and "from ptqbridge" not in text
     (model / "build.py").write_text(text)
     (model / "e.engine").unlink()
-    (model / "tensorrt.py").write_text(
-        f"import sys, json, atexit\nsys.path.insert(0, {str(root / 'tests' / 'doubles')!r})\n"
-        "import tensorrt_double, cuda_double, ctypes\nmade = tensorrt_double.make('8.6.1')\n"
-        "real = ctypes.CDLL\ndriver = cuda_double.CudaDouble()\n"
-        "ctypes.CDLL = lambda name, *rest, **more: driver if 'cuda' in str(name) else real(name, *rest, **more)\n"
-        "atexit.register(lambda: open('calls.json', 'w').write(json.dumps(made.CALLS)))\n"
-        "sys.modules['tensorrt'] = made\n"
-    )
+    (model / "tensorrt.py").write_text(stand_in(root, "8.6.1"))
     done = subprocess.run([sys.executable, "build.py"], cwd=model, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (model / "e.engine").read_bytes().startswith(b"ftrt")
@@ -258,3 +263,68 @@ def test_the_emitted_script_makes_the_same_calls(
     assert [call for call in json.loads((model / "calls.json").read_text()) if call[0] != handle] == [
         call for call in plain if call[0] != handle
     ]
+
+
+def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ptqbridge.backends.tensorrt.run.missing_module", lambda: "no module")
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "11.4.0"])
+def test_a_cache_named_like_our_own_is_the_users(
+    version: str, model: Path, plan_of: PlanOf, tensorrt: Callable[..., Any], driver: Any
+) -> None:
+    tensorrt(version)
+    (model / "calibration.cache").write_text(CACHE)
+    words = ("--onnx=m.onnx", "--int8", "--calib=calibration.cache", "--out=o", "--saveEngine=e.engine")
+    result, said = built(plan_of(version, *words, "--optShapes=x:1x3x8x8"))
+    assert result.facts["cache"] == {"file": "calibration.cache", "tensors": 3, "covered": 3}
+    assert not any("calibrating" in text for text in said)
+    assert not (model / "o" / "calibration.cache").exists()
+    assert (model / "calibration.cache").read_text() == CACHE
+
+
+def test_what_was_prepared_without_a_gpu_is_told(model: Path, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_gpu(monkeypatch)
+    said: list[str] = []
+    with pytest.raises(ToolchainMissing) as raised:
+        build(plan_of("11", "--onnx=m.onnx", "--fp16", "--out=o"), say=said.append, progress=None)
+    assert "o holds what a machine with a GPU needs" in raised.value.hint
+    assert any(text.startswith("note: activations were not checked") for text in said)
+    assert said[-1].startswith("lowest cosine to the float model over 1 sample of noise: y ")
+    (model / "kept").mkdir()
+    (model / "kept" / "other.txt").write_text("not ours")
+    with pytest.raises(ToolchainMissing) as raised:
+        build(plan_of("8.6", "--onnx=m.onnx", "--fp16", "--out=kept"), say=said.append, progress=None)
+    assert "kept" not in raised.value.hint  # nothing was made in it
+
+
+@pytest.mark.parametrize("folder", ["o", "./o/", "deep/o"])
+def test_an_emitted_script_finds_our_files_beside_it(folder: str, model: Path, plan_of: PlanOf) -> None:
+    words = ("--onnx=m.onnx", "--int8", "--calibData=calib", "--emitScript=build.py")
+    plan = plan_of("8.6", *words, f"--out={folder}", command="build")
+    text = plan.files["build.py"]
+    assert 'cached_ranges(trt, beside("calibration.cache"))' in text
+    assert 'write_engine(beside("m.trt.engine"), engine_bytes)' in text
+    assert 'parser.parse_from_file("m.onnx")' in text and "It reads calibration.cache in its own folder." in text
+    assert not any("--out=FOLDER" in note for note in plan.notes)
+    lost = plan_of("8.6", *words, command="build")
+    assert (
+        "build.py reads calibration.cache in its own folder: give --out=FOLDER, which keeps them together" in lost.notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "says"),
+    [
+        ("", "failed: the Python module tensorrt 8.6 is needed: not here\n"),
+        ("11.4.0", "failed: written for TensorRT 8.6, and the module here is another: "),
+    ],
+)
+def test_an_emitted_script_ends_in_one_line(version: str, says: str, root: Path, model: Path, plan_of: PlanOf) -> None:
+    (model / "build.py").write_text(
+        plan_of("8.6", "--onnx=m.onnx", "--fp16", "--emitScript=build.py").files["build.py"]
+    )
+    (model / "tensorrt.py").write_text(stand_in(root, version) if version else "raise ImportError('not here')\n")
+    done = subprocess.run([sys.executable, "build.py"], cwd=model, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(says) and done.stderr.count("\n") == 1

@@ -76,6 +76,11 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_an_account_that_is_no_json_is_said() -> None:
+    rows, notes = compare([("conv", "precision", ("fp16",))], '{"Layers": ["a " quoted" name"]}')
+    assert rows == () and "no valid JSON" in notes[0]
+
+
 @pytest.mark.parametrize("version", ["8.6.1", "10.13.3"])
 def test_a_build_tells_and_obey_ends_it(
     version: str, model: Path, plan_of: Callable[..., Plan], tensorrt: Callable[..., Any]
@@ -110,6 +115,8 @@ def test_requests_that_fit_no_layer_are_said_or_refused() -> None:
         "--layerDeviceTypes: 'x' matches no layer",
         "--layerPrecisions: 'cv1' matches no layer",
     )
+    twice = replace(wish, layers={"c*n*1": ("fp16",)}, layer_devices={})
+    assert unknown_layers(twice, names, stars=True) == ("--layerPrecisions: 'c*n*1' matches no layer",)  # one * only
     assert "reads no pattern but a * alone" in unknown_layers(wish, names, stars=False)[1]
     assert unknown_layers(replace(wish, constraints="none"), names, stars=True) == (
         "--layerDeviceTypes: 'x' matches no layer",

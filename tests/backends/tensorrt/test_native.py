@@ -107,7 +107,7 @@ def test_it_is_used_where_it_is_asked_for_only(plan_of: PlanOf) -> None:
         return "\n".join(plan_of(version, "--int8", "--calibData=calib", *words).settings["calls"])
 
     asked = "--trtCalibrator=minmax"
-    native = 'native_calibrator(trt, network, device, "minmax", 0.9999, "calibration.cache")'
+    native = 'native_calibrator(trt, network, device, "minmax", 0.9999, beside("calibration.cache"))'
     assert native in calls("8.6", asked) and "cached_ranges" not in calls("8.6", asked)
     assert "cached_ranges" in calls("8.6") and "native" not in calls("8.6")
     assert "calibrator" not in calls("11", asked) and "calibrator" not in calls("10", asked, "--stronglyTyped")

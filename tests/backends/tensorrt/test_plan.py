@@ -185,7 +185,7 @@ def test_a_broken_model_is_said(tmp_path: Path, plan_of: PlanOf) -> None:
 
 def test_strong_lowering_parses_the_edited_model(plan_of: PlanOf) -> None:
     plan = plan_of("11", "--int8", "--fp16", "--calibData=calib")
-    assert 'parser.parse_from_file("model.edited.onnx")' in plan.settings["calls"]
+    assert 'parser.parse_from_file(beside("model.edited.onnx"))' in plan.settings["calls"]
     assert plan.settings["edits"] == ("Q/DQ nodes from our calibration", "Cast to fp16 where values fit")
     assert [step.title.split()[0] for step in plan.steps[:2]] == ["calibrate", "edit"]
     assert not any("calibrator" in text for text in plan.settings["calls"])
@@ -193,7 +193,7 @@ def test_strong_lowering_parses_the_edited_model(plan_of: PlanOf) -> None:
 
 def test_weak_lowering_hands_our_ranges_over_as_a_cache(plan_of: PlanOf) -> None:
     plan = plan_of("10", "--int8", "--calibData=calib")
-    assert 'config.int8_calibrator = cached_ranges(trt, "calibration.cache")' in plan.settings["calls"]
+    assert 'config.int8_calibrator = cached_ranges(trt, beside("calibration.cache"))' in plan.settings["calls"]
     assert plan.steps[0].writes == ("calibration.cache",)
 
 

@@ -140,6 +140,25 @@ def test_types_of_the_ends(mynet: Path, tmp_path: Path, plan_of: PlanOf) -> None
     assert session.run(None, {"input1": np.zeros((1, 3, 28, 28), np.float16)})[0].dtype == np.float16
 
 
+def test_an_end_that_a_branch_reads_gets_its_type_too(tmp_path: Path, plan_of: PlanOf) -> None:
+    """x is read in the branches of an If only, by its name outside."""
+    make = helper.make_node
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("x", "y", "a", "b")]
+    branches = [
+        helper.make_graph([make(kind, ["x"], [out])], out, [], [end])
+        for kind, out, end in (("Relu", "a", ends[2]), ("Neg", "b", ends[3]))
+    ]
+    chosen = make("If", ["c"], ["y"], "if", then_branch=branches[0], else_branch=branches[1])
+    flag = helper.make_tensor_value_info("c", TensorProto.BOOL, [])
+    graph = helper.make_graph([chosen], "g", [flag, ends[0]], [ends[1]])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "if.onnx")
+    formats = "--inputIOFormats=bool:chw,fp16:chw"
+    model, _ = edited(plan_of("11", f"--onnx={tmp_path}/if.onnx", formats), tmp_path)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = np.array([-1.5, 2], np.float16)
+    assert session.run(None, {"c": np.array(False), "x": x})[0].tolist() == [1.5, -2]
+
+
 def test_an_int8_end_needs_its_range(mynet: Path, tmp_path: Path, plan_of: PlanOf) -> None:
     with pytest.raises(InputError, match="int8 needs its range"):
         edited(plan_of("11", f"--onnx={mynet}/mynet.onnx", "--inputIOFormats=int8:chw"), tmp_path)
@@ -171,7 +190,7 @@ def test_pruned_and_calibrated_at_once(mynet: Path, tmp_path: Path, plan_of: Pla
 def test_int8_ends_get_the_ranges_of_our_calibration(mynet: Path, plan_of: PlanOf) -> None:
     words = (f"--onnx={mynet}/mynet.onnx", "--int8", "--inputIOFormats=int8:chw", f"--calibData={mynet}/calib")
     calls = plan_of("8.6.1", *words).settings["calls"]
-    assert 'set_io_ranges(network, "calibration.cache", [0], [])' in calls
+    assert 'set_io_ranges(network, beside("calibration.cache"), [0], [])' in calls
 
 
 def simulated(model: onnx.ModelProto, amax: dict[str, float]) -> onnx.ModelProto:

@@ -195,6 +195,9 @@ def test_options_without_their_companion_are_said(row_of: RowOf) -> None:
     assert row_of("8.6", "--calib=c.cache").verdict is IGNORED
     assert row_of("8.6", "--layerPrecisions=a:fp16").verdict is IGNORED
     assert row_of("8.6", "--allowGPUFallback").verdict is IGNORED
+    dla = ("--inputIOFormats=fp16:dla_linear", "--outputIOFormats=fp16:dla_linear", "--buildDLAStandalone")
+    assert row_of("8.6", *dla).verdict is IGNORED
+    assert row_of("8.6", "--useDLACore=0", *dla).verdict is EXACT
     assert row_of("8.6", "--dumpRefit").verdict is IGNORED
     assert row_of("8.6", "--calibData=x").verdict is IGNORED
     assert row_of("8.6", "--int8", "--calibSamples=5").verdict is IGNORED

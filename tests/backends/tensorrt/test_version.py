@@ -71,3 +71,8 @@ def test_installed(installed: str, planned: str, says: str, monkeypatch: pytest.
 )
 def test_a_feature_is_in_every_later_release(installed: str, since: str, has: bool) -> None:
     assert (version.key(installed) >= version.first(since)) is has
+
+
+def test_a_release_has_all_its_parts() -> None:
+    found = [version.release(text) for text in ("8.6", "8.6.1", "10", "10.13", "10.13.3.9", "11.4.0")]
+    assert found == ["8.6.1", "8.6.1", "10.0.0", "10.13.0", "10.13.3", "11.4.0"]

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,7 @@ from ptqbridge.backends.tensorrt.cache import check_cache
 from ptqbridge.backends.tensorrt.layers import compare, enforce, unknown_layers, wishes
 from ptqbridge.backends.tensorrt.native import Native
 from ptqbridge.backends.tensorrt.perform import Performer, build_part
-from ptqbridge.backends.tensorrt.plan import EDITED, uses_own_cache
-from ptqbridge.backends.tensorrt.rules.book import quoted
-from ptqbridge.backends.tensorrt.rules.bridge import OWN_CACHE
+from ptqbridge.backends.tensorrt.plan import lost_files, uses_own_cache
 from ptqbridge.backends.tensorrt.run import require
 from ptqbridge.backends.tensorrt.version import generation
 from ptqbridge.errors import InputError, ToolchainFailed, ToolchainMissing
@@ -37,7 +36,7 @@ def build(plan: Plan, *, say: Say, progress: Progress | None) -> BuildResult:
     if not plan.build.out:
         require()
     # With --out the model is prepared first: what is written there serves a machine that has the GPU.
-    notes: list[str] = []
+    notes = list(lost_files(plan))
     with work_folder(plan) as folder:
         facts: dict[str, Any] = {"tensorrt_planned": plan.settings["version"]}
         facts |= check_cache(plan, say)
@@ -50,14 +49,11 @@ def build(plan: Plan, *, say: Say, progress: Progress | None) -> BuildResult:
         try:
             require()
         except ToolchainMissing as error:
-            if not os.listdir(folder):
-                raise
-            script = "" if plan.files else "; give --emitScript=build.py for a script too"
-            hint = f"{folder} holds what a machine with a GPU needs{script}"
-            raise ToolchainMissing(error.message, hint=hint) from None
+            raise _prepared_only(error, plan, notes, facts, say) from None
         native = Native(plan, say, progress)
         performer = Performer(plan.settings["version"], say, native)
-        calls = [placed(text, folder) for text in build_part(plan.settings["calls"])]
+        performer.names["beside"] = partial(os.path.join, folder)
+        calls = list(build_part(plan.settings["calls"]))
         say(f"building with TensorRT ({len(calls)} calls)")
         obey = plan.build.precision.constraints == "obey"
         held = [text for text in calls if obey and text.startswith("write_engine(")]
@@ -90,6 +86,23 @@ def build(plan: Plan, *, say: Say, progress: Progress | None) -> BuildResult:
         facts=facts,
         asked_got=rows,
         notes=tuple(notes),
+    )
+
+
+def _prepared_only(
+    error: ToolchainMissing, plan: Plan, notes: list[str], facts: dict[str, Any], say: Say
+) -> ToolchainMissing:
+    """The error of a machine without a GPU; what was made here for one that has it is said, and so is how it went."""
+    if not needs_preparation(plan):
+        return error
+    from ptqbridge.backends.tensorrt.prepare import nearness
+
+    for text in (*(f"note: {note}" for note in notes), nearness(facts)):
+        if text:
+            say(text)
+    script = "" if plan.files else "; give --emitScript=build.py for a script too"
+    return ToolchainMissing(
+        error.message, hint=f"{plan.build.out} holds what a machine with a GPU needs beside the model{script}"
     )
 
 
@@ -152,13 +165,6 @@ def work_folder(plan: Plan) -> Iterator[str]:
         return
     with tempfile.TemporaryDirectory(prefix="ptqbridge-") as folder:
         yield folder
-
-
-def placed(text: str, folder: str) -> str:
-    """A call with the names of our own files inside ``folder``."""
-    for name in (EDITED, OWN_CACHE):
-        text = text.replace(quoted(name), quoted(os.path.join(folder, name)))
-    return text
 
 
 def precision_word(plan: Plan) -> str:

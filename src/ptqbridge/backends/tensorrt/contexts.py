@@ -99,7 +99,6 @@ class Contexts:
             )
             names["listener"] = debug_listener(self.trt, self.writer)
             perform(text for text in self.calls if text.startswith(DEBUG))
-        names["device"] = self.device
         perform(text for text in self.calls if text.startswith(MEMORY))
         if any(text.startswith(MEMORY) for text in self.calls):
             stack.callback(names["memory"].close)

@@ -7,7 +7,10 @@ once, when it comes first, and not in every query; queries on the same data woul
 
 from __future__ import annotations
 
+import ctypes
+import io
 import json
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -37,8 +40,6 @@ class DebugWriter:
 
     def take(self, address: int, on_host: bool, kind: str, shape: tuple[int, ...], name: str) -> None:
         """One tensor, complete in memory. Raises CudaError and InputError."""
-        import ctypes
-
         import numpy as np
 
         if name in self.seen:
@@ -70,8 +71,6 @@ class DebugWriter:
         }
 
     def _forms(self, values: NDArray[Any], numpy_stem: str, stem: str) -> dict[str, str]:
-        import io
-
         import numpy as np
 
         written: dict[str, str] = {}
@@ -117,8 +116,6 @@ def statistics(values: NDArray[Any]) -> dict[str, Any]:
 
 
 def _number(value: Any, whole: bool) -> float | int | str:
-    import math
-
     return int(value) if whole else float(value) if math.isfinite(value) else str(float(value))
 
 

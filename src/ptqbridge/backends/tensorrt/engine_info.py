@@ -101,7 +101,7 @@ def describe_engine(path: str) -> dict[str, Any]:
         )
     )
     trt, engine = performer.names["trt"], performer.names["engine"]
-    found = {
+    return {
         "name": str(engine.name),
         "tensors": tensors(trt, engine),
         "profiles": profiles(trt, engine),
@@ -114,7 +114,6 @@ def describe_engine(path: str) -> dict[str, Any]:
         "loaded_with": str(trt.__version__),
         "gpu": performer.names["device"].info()["name"],
     }
-    return found
 
 
 def _first(engine: Any, *names: str) -> Any:

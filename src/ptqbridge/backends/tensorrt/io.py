@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ptqbridge.backends.tensorrt.context import Context
-from ptqbridge.backends.tensorrt.rules.book import quoted
+from ptqbridge.backends.tensorrt.rules.book import beside, quoted
 from ptqbridge.backends.tensorrt.rules.bridge import OWN_CACHE
 from ptqbridge.backends.tensorrt.rules.network import ADD_PROFILE, DTYPES, format_mask, profile_calls
 from ptqbridge.errors import OptionError
@@ -42,15 +42,15 @@ def io_range_calls(context: Context, inputs: int, outputs: int) -> tuple[str, ..
     """Ranges of INT8 inputs and outputs from a cache, ours or that of ``--calib``: 8.6 and 10 want them set there."""
     build = context.request.build
     cache = build.calibration.cache if context.gave("int8", "best") else ""
-    if context.calibrates and not context.native:
-        cache = OWN_CACHE
-    if context.strong or context.has_qdq or not cache:
+    ours = context.calibrates and not context.native
+    if context.strong or context.has_qdq or not (cache or ours):
         return ()
     chosen = [
         [index for index in range(count) if _is_int8(formats, index)]
         for formats, count in ((build.input_formats, inputs), (build.output_formats, outputs))
     ]
-    return (f"set_io_ranges(network, {quoted(cache)}, {chosen[0]}, {chosen[1]})",) if any(chosen) else ()
+    path = beside(OWN_CACHE) if ours else quoted(cache)
+    return (f"set_io_ranges(network, {path}, {chosen[0]}, {chosen[1]})",) if any(chosen) else ()
 
 
 def _is_int8(formats: Sequence[IOFormat], index: int) -> bool:

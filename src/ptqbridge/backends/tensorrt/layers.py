@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ptqbridge.backends.tensorrt.wildcards import matches
 from ptqbridge.errors import InputError, LimitNotMet
 from ptqbridge.result import AskedGot
 from ptqbridge.spec import Precision
@@ -50,7 +51,7 @@ def _word(kind: Any) -> str:
 
 
 def unknown_layers(precision: Precision, names: Iterable[str], *, stars: bool) -> tuple[str, ...]:
-    """Notes on requests that fit none of the layers ``names``. ``stars``: a ``*`` may stand for any part of a name.
+    """Notes on requests that fit none of the layers ``names``. ``stars``: one ``*`` may stand for any part of a name.
 
     Raises InputError for the first one under ``--precisionConstraints=obey``; devices are never a matter of obeying.
     """
@@ -61,9 +62,8 @@ def unknown_layers(precision: Precision, names: Iterable[str], *, stars: bool) -
     notes: list[str] = []
     for option, asked in options.items():
         for pattern in asked:
-            shape = re.escape(pattern).replace(re.escape("*"), ".*")
             lone = pattern == "*" and option != "layerDeviceTypes"
-            fits = lone or pattern in names or (stars and any(re.fullmatch(shape, name) for name in names))
+            fits = lone or pattern in names or (stars and any(matches(pattern, name) for name in names))
             if fits:
                 continue
             why = "" if stars or "*" not in pattern else " (TensorRT 8.6 reads no pattern but a * alone)"
@@ -83,7 +83,11 @@ def compare(asked: Sequence[Wish], inspected: str) -> tuple[tuple[AskedGot, ...]
     """
     if not asked:
         return (), ()
-    layers = [entry for entry in json.loads(inspected or "{}").get("Layers", ()) if isinstance(entry, Mapping)]
+    try:
+        told = json.loads(inspected or "{}").get("Layers", ())
+    except ValueError:  # TensorRT does not escape all names
+        return (), ("the types that the layers got are not known: TensorRT's account of the engine is no valid JSON",)
+    layers = [entry for entry in told if isinstance(entry, Mapping)]
     if not layers:
         return (), ("--profilingVerbosity=detailed shows which types the layers asked for got",)
     places = {name: entry for entry in layers for name in _members(entry)}

@@ -12,7 +12,7 @@ from ptqbridge.backends.tensorrt import version as versions
 from ptqbridge.backends.tensorrt.context import DEFAULT_ALGORITHM, Context
 from ptqbridge.backends.tensorrt.io import io_calls, io_range_calls, later_profile_calls, ones
 from ptqbridge.backends.tensorrt.rules import RULES
-from ptqbridge.backends.tensorrt.rules.book import quoted
+from ptqbridge.backends.tensorrt.rules.book import beside, quoted
 from ptqbridge.backends.tensorrt.rules.bridge import OWN_CACHE
 from ptqbridge.backends.tensorrt.wildcards import by_name, resolve, resolve_calls
 from ptqbridge.errors import InputError, OptionError
@@ -80,12 +80,12 @@ def plan(request: Request, version: str = "") -> Plan:
     calls = sequence.arrange(defaults, asked, _emitted("dla", emitted))
     if edits:
         calls = tuple(
-            f"parser.parse_from_file({quoted(EDITED)})" if text.startswith("parser.parse_from_file") else text
+            f"parser.parse_from_file({beside(EDITED)})" if text.startswith("parser.parse_from_file") else text
             for text in calls
         )
     settings |= {"version": found.version, "calls": calls, "edits": edits, "wrong": seen.wrong}
     settings["artifact"] = request.build.artifact or artifact
-    return Plan(
+    made = Plan(
         target=request.target,
         build=request.build,
         run=request.run,
@@ -97,6 +97,7 @@ def plan(request: Request, version: str = "") -> Plan:
         settings=settings,
         performance_only=performance_only(context),
     )
+    return replace(made, notes=(*made.notes, *lost_files(made)))
 
 
 def asked_version(request: Request) -> str:
@@ -136,17 +137,28 @@ def script_files(request: Request, calls: tuple[str, ...], version: str) -> dict
     from ptqbridge import __version__
     from ptqbridge.backends.tensorrt.script import script
 
-    needs = [name for name in (EDITED, OWN_CACHE) if any(quoted(name) in text for text in calls)]
+    needs = [name for name in (EDITED, OWN_CACHE) if any(beside(name) in text for text in calls)]
     words = [item.written for item in request.asked if item.name != "emitScript"]
     command = f"ptqbridge build {' '.join(words)}"
-    if request.build.out:  # the script stands in that folder, beside what it reads and writes
-        calls = tuple(text.replace(quoted(f"{request.build.out}/")[:-1], '"') for text in calls)
+    artifact = default_artifact(request)
+    if request.build.out and artifact:  # the script stands in that folder, and so does the engine
+        engine = f"write_engine({quoted(artifact)}, "
+        calls = tuple(text.replace(engine, f"write_engine({beside(Path(artifact).name)}, ") for text in calls)
     return {asked[-1]: script(calls, version=__version__, tensorrt=version, command=command, needs=needs)}
+
+
+def lost_files(plan: Plan) -> Iterable[str]:
+    """What an emitted script reads and nobody keeps, where no --out was given."""
+    calls = plan.settings["calls"]
+    lost = [name for name in (EDITED, OWN_CACHE) if any(beside(name) in text for text in calls)]
+    if plan.files and lost and not plan.build.out:
+        read = f"{next(iter(plan.files))} reads {' and '.join(lost)} in its own folder"
+        yield f"{read}: give --out=FOLDER, which keeps them together"
 
 
 def uses_own_cache(plan: Plan) -> bool:
     """Whether a call reads the cache of our own calibration, so that it has to be there."""
-    return any("cached_ranges(" in text and quoted(OWN_CACHE) in text for text in plan.settings["calls"])
+    return any("cached_ranges(" in text and beside(OWN_CACHE) in text for text in plan.settings["calls"])
 
 
 def default_artifact(request: Request) -> str:

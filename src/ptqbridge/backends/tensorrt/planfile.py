@@ -26,7 +26,5 @@ def plan_version(path: str | os.PathLike[str], option: str = "--loadEngine: ") -
         found = "an empty file" if not head else f"one that begins with {head[:4]!r}"
         raise InputError(f"{option}expected a TensorRT engine, found {found}: {shown}")
     if head[4:8] != b"\0\0\0\0":
-        raise InputError(
-            f"{option}{shown} has an unknown form (serialization {int.from_bytes(head[4:8], 'little')})"
-        )
+        raise InputError(f"{option}{shown} has an unknown form (serialization {int.from_bytes(head[4:8], 'little')})")
     return ".".join(str(number) for number in head[24:28])

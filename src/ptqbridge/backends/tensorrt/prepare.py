@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -17,6 +17,8 @@ from ptqbridge.backends.tensorrt.rules.bridge import OWN_CACHE
 from ptqbridge.backends.tensorrt.rules.network import PRUNED
 from ptqbridge.backends.tensorrt.rules.precision import QDQ, QDQ_CACHE, QDQ_NOISE
 from ptqbridge.backends.tensorrt.types import edit_types
+from ptqbridge.backends.tensorrt.version import release
+from ptqbridge.backends.tensorrt.wildcards import matches
 from ptqbridge.data import Recipe, Samples, open_samples, seeded_noise
 from ptqbridge.errors import InputError
 from ptqbridge.measure.compare import compare_outputs
@@ -104,9 +106,13 @@ class _Work:
     def cache(self, path: str, proto: onnx.ModelProto) -> None:
         """Ranges of every float tensor of the model that is built, as a TensorRT cache for the planned version."""
         ranges = self._calibrate(proto, float_tensors(proto), self._samples())
-        version = ".".join((self.plan.settings["version"] + ".0.0").split(".")[:3])
+        planned = self.plan.settings["version"]
+        version = release(planned)
         written = write_ranges(ranges, path, Form.TRT_CACHE, version=version, calibrator="entropy2")
         self.done.notes += written.notes
+        if planned.count(".") < 2 and version != planned:
+            text = f"the first line of {path} is for TensorRT {version}; trtexec passes over a cache of another version"
+            self.done.notes.append(f"{text}, so name yours in full for it (--trtVersion=10.13.3)")
         self.say(f"calibration cache: {path}")
 
     def edit(self, path: str) -> onnx.ModelProto:
@@ -238,6 +244,16 @@ class _Work:
         return ranges
 
 
+def nearness(facts: Mapping[str, Any]) -> str:
+    """How near the edited model's outputs are to the float model's, in a line; "" where that was not looked at."""
+    found = facts.get("cosine_to_float32")
+    if not found:
+        return ""
+    figures = ", ".join(f"{name} {value:.5f}" for name, value in found["lowest"].items())
+    count = f"{found['samples']} sample{'s' * (found['samples'] != 1)}"
+    return f"lowest cosine to the float model over {count} of {found['data']}: {figures}"
+
+
 def _session(source: bytes | str) -> Any:
     import onnxruntime
 
@@ -256,16 +272,12 @@ def _typed(kind: str, value: Any) -> Any:
 
 
 def layers_kept_float(plan: Plan, nodes: list[str]) -> frozenset[str]:
-    """Nodes that per-layer options ask for in another type than int8; ``*`` may stand anywhere in a name."""
-    from fnmatch import fnmatchcase
-
+    """Nodes that per-layer options ask for in another type than int8; one ``*`` may stand anywhere in a name."""
     if plan.build.precision.constraints == "none":
         return frozenset()
     kept: set[str] = set()
     for pattern, words in plan.build.precision.layers.items():
-        plain = pattern.replace("[", "[[]").replace("?", "[?]")
-        exact = [name for name in nodes if name == pattern]
-        chosen = exact or [name for name in nodes if "*" in pattern and fnmatchcase(name, plain)]
+        chosen = [name for name in nodes if name == pattern] or [name for name in nodes if matches(pattern, name)]
         (kept.update if words[0] != "int8" else kept.difference_update)(chosen)
     return frozenset(kept)
 

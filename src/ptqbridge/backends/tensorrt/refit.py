@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 from ptqbridge.errors import ToolchainFailed
@@ -43,18 +44,16 @@ def time_refit(trt: Any, names: dict[str, Any], *, generation: str, threads: boo
         raise ToolchainFailed(f"target trt: --timeRefit: weights are missing for {listed}")
     _refit(refitter.refit_cuda_engine, names["logger"])
     times = TIMES.get(generation, 10)
-    stream = names["device"].stream()
-    started = time.perf_counter()
-    for _ in range(times):
-        if generation == "8.6":  # there a refit takes the weights with it, so they are handed over anew
-            _set_weights(refitter, weights, names["logger"])
-            _refit(refitter.refit_cuda_engine, names["logger"])
-        else:
-            _refit(lambda: refitter.refit_cuda_engine_async(stream.handle), names["logger"])
-    stream.synchronize()
-    took = (time.perf_counter() - started) * 1e3 / times
-    stream.close()
-    return took
+    with closing(names["device"].stream()) as stream:
+        started = time.perf_counter()
+        for _ in range(times):
+            if generation == "8.6":  # there a refit takes the weights with it, so they are handed over anew
+                _set_weights(refitter, weights, names["logger"])
+                _refit(refitter.refit_cuda_engine, names["logger"])
+            else:
+                _refit(lambda: refitter.refit_cuda_engine_async(stream.handle), names["logger"])
+        stream.synchronize()
+        return (time.perf_counter() - started) * 1e3 / times
 
 
 def _refit(call: Callable[[], bool], logger: Any) -> None:

@@ -14,6 +14,7 @@ _OPENING = '''"""Builds a TensorRT engine with the calls that ptqbridge {version
 
 Written by: {command}
 It needs the Python module tensorrt {tensorrt}, an NVIDIA driver and a GPU, nothing else.{needs}
+Run it where the paths of that command are right.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ def build() -> None:
 {calls}
 
 
+def beside(name: str) -> str:
+    """The path of a file in this program's folder."""
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
+
+
 # What the calls use.
 '''
 _ENDING = """
@@ -35,8 +41,12 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore", DeprecationWarning)  # 10 and later call their weakly typed ways deprecated
     try:
         build()
+    except ImportError as error:
+        sys.exit(f"failed: the Python module tensorrt {tensorrt} is needed: {{error}}")
+    except AttributeError as error:
+        sys.exit(f"failed: written for TensorRT {tensorrt}, and the module here is another: {{error}}")
     except (CallFailed, CudaError, OSError, RuntimeError, TypeError) as error:
-        sys.exit(f"failed: {error}")
+        sys.exit(f"failed: {{error}}")
 """
 _FUTURE = "from __future__ import annotations\n"
 
@@ -44,16 +54,17 @@ _FUTURE = "from __future__ import annotations\n"
 def script(calls: Iterable[str], *, version: str, tensorrt: str, command: str, needs: Iterable[str] = ()) -> str:
     """The program for the building part of ``calls``. ``needs`` are files it reads, apart from the model."""
     lines = [_line(read_call(text)) for text in build_part(calls)]
-    wanted = "".join(f"\nIt reads {path}." for path in needs)
+    wanted = "".join(f"\nIt reads {path} in its own folder." for path in needs)
     opening = _OPENING.format(version=version, tensorrt=tensorrt, command=command.replace('"""', "'''"), needs=wanted)
     parts = [_source(aids), _source(cuda)]
     imports = sorted(
-        {line for _, found in parts for line in found} | {"import warnings", "import ctypes", "import sys"}
+        {line for _, found in parts for line in found} | {"import warnings", "import ctypes", "import os", "import sys"}
     )
     plain = [line for line in imports if line.startswith("import ")]
     named = [line for line in imports if line.startswith("from ")]
+    ending = _ENDING.format(tensorrt=tensorrt)
     body = _BODY.format(calls="\n".join(f"    {line}" for line in lines))
-    return opening + "\n".join([*plain, *named]) + "\n" + body + "".join(text for text, _ in parts) + _ENDING
+    return opening + "\n".join([*plain, *named]) + "\n" + body + "".join(text for text, _ in parts) + ending
 
 
 def _line(call: Call) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ptqbridge.backends.tensorrt.wildcards import matches
 from ptqbridge.errors import InputError
 from ptqbridge.spec import TensorSpec
 
@@ -180,12 +181,6 @@ def plausible(named: Mapping[str, Any], name: str, *, stars: bool) -> Any:
         return named[name]
     fits = (value for pattern, value in named.items() if stars and matches(pattern, name))
     return next(fits, None)
-
-
-def matches(pattern: str, name: str) -> bool:
-    """Whether a pattern with one ``*`` fits."""
-    head, star, tail = pattern.partition("*")
-    return bool(star) and len(name) >= len(head) + len(tail) and name.startswith(head) and name.endswith(tail)
 
 
 def check_names(option: str, given: Iterable[str], inputs: list[str], *, stars: bool) -> None:

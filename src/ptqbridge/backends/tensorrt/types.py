@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
+from ptqbridge.backends.tensorrt.wildcards import matches
 from ptqbridge.errors import InputError
 from ptqbridge.model.check import opset_of
+from ptqbridge.model.walk import subgraphs
 from ptqbridge.plan import Plan
 from ptqbridge.quantize.fold import inline_constants
 from ptqbridge.quantize.graph import all_names, new_name
@@ -121,8 +122,7 @@ def _matched(
         return {}
     found: dict[str, tuple[str, ...]] = {}
     for pattern, words in asked.items():
-        plain = pattern.replace("[", "[[]").replace("?", "[?]")
-        found.update({name: words for name in nodes if "*" in pattern and fnmatchcase(name, plain)})
+        found.update({name: words for name in nodes if matches(pattern, name)})
     found.update({name: words for name, words in asked.items() if name in set(nodes)})
     return found
 
@@ -166,10 +166,7 @@ def _edit_ends(model: onnx.ModelProto, side: str, formats: Sequence[IOFormat], a
         if word not in IO_TYPES:
             raise InputError(f"{side} {value.name!r}: {word} cannot be written into an ONNX model here")
         inner = new_name(f"{value.name}_inside", taken)
-        if side == "input":
-            _rename(model.graph.node, value.name, inner, reading=True)
-        else:
-            _rename(model.graph.node, value.name, inner, reading=False)
+        _rename(model.graph.node, value.name, inner, written=side == "output")
         source, target = (value.name, inner) if side == "input" else (inner, value.name)
         label = new_name(f"{value.name}_type", taken)
         if word == "int8":
@@ -204,12 +201,14 @@ def _int8(
     return onnx.helper.make_node(kind, [source, scale, zero], [target], label)
 
 
-def _rename(nodes: Iterable[Any], old: str, new: str, *, reading: bool) -> None:
+def _rename(nodes: Iterable[onnx.NodeProto], old: str, new: str, *, written: bool) -> None:
+    """Give a tensor another name wherever it is read, in subgraphs too; ``written``: where it is made as well."""
     for node in nodes:
         for place, name in enumerate(node.input):
             if name == old:
                 node.input[place] = new
-        if not reading:
-            for place, name in enumerate(node.output):
-                if name == old:
-                    node.output[place] = new
+        for place, name in enumerate(node.output if written else ()):
+            if name == old:
+                node.output[place] = new
+        for graph in subgraphs(node):
+            _rename(graph.node, old, new, written=False)

@@ -38,6 +38,12 @@ def first(release: str) -> tuple[int, ...]:
     return (*numbers, *(0,) * (3 - len(numbers)))
 
 
+def release(version: str) -> str:
+    """A version with all its parts: 8.6 is 8.6.1, its last release; others are filled with 0."""
+    parts = version.split(".")[:3]
+    return "8.6.1" if parts == ["8", "6"] else ".".join((*parts, "0", "0")[:3])
+
+
 def _numbers(version: str) -> tuple[int, ...]:
     # Release candidates and local builds ("10.14.1rc1") compare as their release.
     parts = version.split(".")[:3]

@@ -89,5 +89,13 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+def beside(name: str) -> str:
+    """Python text for the path of a file that we write ourselves: in the build's folder, beside an emitted script.
+
+    A user's file of the same name is another one, and its path stands in a call as it was given.
+    """
+    return f"beside({quoted(name)})"
+
+
 def _joined(texts: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(text for text in texts if text))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ptqbridge.backends.tensorrt.context import Context
-from ptqbridge.backends.tensorrt.rules.book import Part, call, quoted
+from ptqbridge.backends.tensorrt.rules.book import Part, beside, call, quoted
 from ptqbridge.backends.tensorrt.rules.precision import QDQ
 from ptqbridge.rulebook import Outcome, exact, ignored, implied, refused
 
@@ -50,7 +50,7 @@ def calibration_data(path: str, context: Context) -> Outcome:
         return exact(f"{QDQ} of {path}", f"{context.name} takes ranges from the ONNX only", edits=edits)
     if context.native:
         return implied(f"TensorRT's own calibrator reads {path}, see --trtCalibrator")
-    calls = (f"config.int8_calibrator = cached_ranges(trt, {quoted(OWN_CACHE)})",)
+    calls = (f"config.int8_calibrator = cached_ranges(trt, {beside(OWN_CACHE)})",)
     return exact(
         f"our calibration of {path} writes {OWN_CACHE}; {calls[0]}", "the ranges reach TensorRT as a cache", calls=calls
     )
@@ -172,7 +172,7 @@ def native(kind: str, context: Context) -> Outcome:
         return refused("TensorRT's calibrators are fed float32; leave it out, and our own calibration is used")
     quantile = context.request.build.calibration.percentile / 100
     cutoff = context.values("calibCutoff") if kind == "legacy" else ()
-    numbers = f"{quoted(kind)}, {quantile:.10g}, {quoted(OWN_CACHE)}" + "".join(f", {share:.10g}" for share in cutoff)
+    numbers = f"{quoted(kind)}, {quantile:.10g}, {beside(OWN_CACHE)}" + "".join(f", {share:.10g}" for share in cutoff)
     text = f"config.int8_calibrator = native_calibrator(trt, network, device, {numbers})"
     because = f"TensorRT calibrates on the GPU at the optimal shape and writes {OWN_CACHE}"
     return call(text, because=because)

@@ -175,7 +175,9 @@ def safe(value: bool, context: Context) -> Outcome:
 
 @BUILD.building("buildDLAStandalone")
 def dla_standalone(value: bool, context: Context) -> Outcome:
-    """A loadable cannot be run here."""
+    """A loadable cannot be run here. Without a DLA core trtexec builds for the GPU all the same."""
+    if not context.alone and all(core < 0 for core in context.values("useDLACore")):
+        return ignored("without --useDLACore the engine is one for the GPU, as in trtexec; it is not run")
     text = "config.engine_capability = trt.EngineCapability.DLA_STANDALONE"
     return exact(text, "nothing is run afterwards", dla=(text,))
 

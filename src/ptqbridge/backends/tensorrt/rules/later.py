@@ -18,7 +18,7 @@ NO_SEARCH = "build routes are not searched here: let trtexec 11.1 search and pas
 def strip_weights(value: bool, context: Context) -> Outcome:
     """Another engine file: 8.6 cannot make it."""
     if not context.at_least("9.3"):
-        return too_old(context, "engines without weights", "10.0", WHOLE_ENGINE)
+        return too_old(context, "engines without weights", "9.3", WHOLE_ENGINE)
     return flag("STRIP_PLAN")
 
 
@@ -26,7 +26,7 @@ def strip_weights(value: bool, context: Context) -> Outcome:
 def strip_all_weights(value: bool, context: Context) -> Outcome:
     """--stripWeights and --refit in one word."""
     if not context.at_least("9.3"):
-        return too_old(context, "engines without weights", "10.0", f"{WHOLE_ENGINE} with --refit")
+        return too_old(context, "engines without weights", "9.3", f"{WHOLE_ENGINE} with --refit")
     return call("config.set_flag(trt.BuilderFlag.STRIP_PLAN)", "config.set_flag(trt.BuilderFlag.REFIT)")
 
 
@@ -39,7 +39,7 @@ def weightless(value: bool, context: Context) -> Outcome:
 @LATER.building("nativeInstanceNorm")
 def native_instance_norm(value: bool, context: Context) -> Outcome:
     """Off by default up to 9, on since 10; the parser of 8.6.0 cannot be told."""
-    if context.generation != "8.6" and context.at_least("10.0"):
+    if context.at_least("10.0"):
         return implied(f"{context.name} parses InstanceNormalization so by default")
     if not context.at_least("8.6.1"):
         return too_old(context, "native InstanceNormalization", "8.6.1", "leave it out")

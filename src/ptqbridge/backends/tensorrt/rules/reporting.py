@@ -131,8 +131,10 @@ def dla_core(core: int, context: Context) -> Outcome:
     if not context.strong and not context.gave("int8", "best"):
         flags.append("FP16")
     calls += [f"config.set_flag(trt.BuilderFlag.{name})" for name in flags]
-    because = "the DLA computes in FP16 or INT8: without --int8 it is FP16, as in trtexec"
-    because = "the DLA takes FP16 and INT8 layers only" if context.strong else because
+    because = "the DLA computes in FP16 or INT8"
+    because += (
+        ": those layers of the model run there" if context.strong else "; without --int8 it is FP16, as in trtexec"
+    )
     return exact("; ".join((*calls, load)), because, calls=(load,), dla=tuple(calls))
 
 
