@@ -23,7 +23,8 @@ _REASONS = {
     errno.ENOTDIR: "its folder is a file",
     errno.ENAMETOOLONG: "the name is too long",
 }
-_DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+"""Numbers of an ``OSError`` that is the disk's fault, not the program's."""
 
 
 def write_failure(path: str | os.PathLike[str], error: OSError) -> InputError:
@@ -99,7 +100,7 @@ def _blaming(path: str | os.PathLike[str], written: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename == written or (error.filename is None and error.errno in _DISK_TROUBLE):
+        if error.filename == written or (error.filename is None and error.errno in DISK_TROUBLE):
             raise write_failure(path, error) from error
         raise
 

@@ -132,3 +132,20 @@ def test_interruption_is_130(ptq: Callable[..., object], monkeypatch: pytest.Mon
     answer = ptq("doctor", "--json")
     assert answer.status == 130
     assert json.loads(answer.out)["exit_status"] == 130
+
+
+@pytest.mark.parametrize("words", [["flags"], ["flags", "--json"], ["build", "--onnx=none.onnx", "--json"]])
+def test_a_full_disk_behind_standard_output(root: Path, tmp_path: Path, words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ptqbridge", *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(root / "src")},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    assert "internal error" not in done.stderr
+    assert done.stderr.startswith("ptqbridge: error: ")

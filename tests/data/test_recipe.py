@@ -177,7 +177,7 @@ def test_contradictions_are_refused(recipe: Recipe, spec: TensorSpec, message: s
 
 def test_a_mean_of_pixels_beside_a_scale_to_one_is_refused() -> None:
     spec = TensorSpec("x", "float32", (1, 3, 8, 8))
-    with pytest.raises(OptionError, match="mean 123.675 is far outside of pixels times scale 1/255, 0 to 1"):
+    with pytest.raises(OptionError, match=r"mean 123\.675 is far outside of pixels times scale 1/255, 0 to 1"):
         Recipe(mean=(123.675, 116.28, 103.53), scale=(1 / 255,)).resolve(spec)
     assert Recipe(mean=(1.0,), scale=(1 / 127.5,)).resolve(spec).mean == (1.0, 1.0, 1.0)
     assert Recipe(mean=(123.675,), scale=(1.0,)).resolve(spec).scale == (1.0, 1.0, 1.0)

@@ -109,6 +109,11 @@ def main(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        from ptqbridge.files import DISK_TROUBLE, write_failure
+
+        if isinstance(error, OSError) and error.errno in DISK_TROUBLE:
+            failure = write_failure(error.filename or "the output", error)
+            return _fail(argv, error, failure.message, "", failure.exit_status)
         text = f"internal error: {type(error).__name__}: {error}".splitlines()[0]
         return _fail(argv, error, text, "please report this; --verbose shows where it happened", 1)
 
@@ -134,4 +139,7 @@ def _print_failure(
     import json
 
     failure = {"ok": False, "error": message, "hint": hint, "exit_status": status, "difference": difference}
-    print(json.dumps({**failure, **(record or {})}, ensure_ascii=False), flush=True)
+    try:
+        print(json.dumps({**failure, **(record or {})}, ensure_ascii=False), flush=True)
+    except OSError:  # standard output is what failed, or it is full too
+        print(f"ptqbridge: error: {message}", file=sys.stderr)
