@@ -320,3 +320,30 @@ def test_what_cannot_be_converted(
     assert ptq("calibrate", *few, "--target=j5", "--out=five").status == 0
     answer = ptq("calibrate", "convert", *words)
     assert answer.status == status and text in answer.err
+
+
+def test_legacy_takes_quantile_and_cutoff(ptq: Ptq, few: list[str], tmp_path: Path) -> None:
+    words = ("--calibAlgo=legacy", "--calibPercentile=99", "--calibCutoff=0.5", "--out=a.json")
+    answer = ptq("calibrate", *few, *words)
+    assert answer.status == 0 and "says nothing" not in answer.out
+    details = json.loads((tmp_path / "a.json").read_text())["details"]
+    assert (details["percentile"], details["regression_cutoff"]) == (99, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("words", "note"),
+    [
+        (["--calibAlgo=max", "--calibPercentile=99"], "note: --calibPercentile says nothing to --calibAlgo=max"),
+        (["--calibCutoff=0.5"], "note: --calibCutoff says nothing to --calibAlgo=percentile"),
+        (["--trtVersion=8.6.1"], "note: --trtVersion says nothing to ranges.json"),
+    ],
+)
+def test_options_without_effect_are_told(ptq: Ptq, few: list[str], words: list[str], note: str) -> None:
+    answer = ptq("calibrate", *few, *words, "--out=a.json")
+    assert answer.status == 0 and note in answer.out.splitlines()
+
+
+@pytest.mark.parametrize("word", ["load", "skip"])
+def test_methods_of_builds_find_no_ranges(ptq: Ptq, few: list[str], word: str) -> None:
+    answer = ptq("calibrate", *few, f"--calibAlgo={word}")
+    assert answer.status == 2 and f"--calibAlgo={word}: expected a method" in answer.err

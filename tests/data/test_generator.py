@@ -34,7 +34,6 @@ def test_items_are_samples(tmp_path: Path) -> None:
     for _ in range(2):
         assert [sample.arrays["x"][0, 0] for sample in samples] == [0, 1, 2, 3, 4]
     assert len(samples) == 5
-    assert samples.files == (path,)
     assert len(list(open_samples(f"{path}:load_data", [SPEC], samples=2))) == 2
     (wide,) = open_samples(f"{path}:wide", [SPEC])
     assert (wide.arrays["x"].shape, wide.arrays["x"].dtype) == ((3, 2), np.dtype("float32"))

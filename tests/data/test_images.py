@@ -148,8 +148,9 @@ def test_damage_is_named(save_picture: SavePicture, suffix: str) -> None:
 def test_huge_pictures_are_refused_before_decoding(save_picture: SavePicture, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save_picture("a.png", 20, 20)
     monkeypatch.setattr(images, "MAX_PIXELS", 399)
-    with pytest.raises(InputError, match="20x20 pixels, more than the limit of 399"):
+    with pytest.raises(InputError, match="20x20 pixels, more than the limit of 399") as caught:
         load(path)
+    assert "smaller copy" in caught.value.hint
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(InputError, match="more pixels than the limit"):
         load(path)

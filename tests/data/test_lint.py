@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,6 +175,14 @@ def test_stretched_pictures(tmp_path: Path, save_picture: Callable[..., Path]) -
 
     assert ("unsure", "stretch") in findings("stretch")
     assert ("unsure", "stretch") not in findings("letterbox")
+
+
+def test_stretched_pictures_in_an_archive(tmp_path: Path, save_picture: Callable[..., Path]) -> None:
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        for index in range(3):
+            archive.write(save_picture(f"d/{index}.png", 32, 96), f"{index}.png")
+    samples = open_samples(tmp_path / "d.zip", [IMAGE], recipe=Recipe(resize="stretch"))
+    assert ("unsure", "stretch") in names(lint_data(samples, [IMAGE]))
 
 
 def test_nv12_sizes(check: Check, rng: np.random.Generator) -> None:

@@ -365,3 +365,24 @@ def test_headerless_data_of_another_type_are_doubted(tmp_path: Path, image_input
     (note,) = open_samples(tmp_path / "whole", [image_input]).notes
     assert note.endswith("0.bin: its bytes look like int32, not float32; lint-data looks at all")
     assert open_samples(tmp_path / "good", [image_input]).notes == ()
+
+
+def test_samples_by_name_are_read_alone(tmp_path: Path, image_input: TensorSpec, save_picture: SavePicture) -> None:
+    for index in range(4):
+        save_picture(f"d/{index}.png")
+    samples = open_samples(tmp_path / "d", [image_input])
+    every = {sample.name: sample.arrays for sample in samples}
+    (tmp_path / "d" / "0.png").write_bytes(b"not read")
+    wanted = sorted(every)[1::2]
+    found = list(samples.named(wanted))
+    assert [sample.name for sample in found] == wanted
+    for sample in found:
+        assert np.array_equal(sample.arrays["input1"], every[sample.name]["input1"])
+
+
+def test_a_broken_sample_tells_the_way_on(tmp_path: Path, image_input: TensorSpec, save_picture: SavePicture) -> None:
+    save_picture("d/0.png")
+    (tmp_path / "d" / "1.png").write_bytes(b"")
+    with pytest.raises(BrokenData, match=r"1\.png") as caught:
+        list(open_samples(tmp_path / "d", [image_input]))
+    assert "--skipBroken" in caught.value.hint

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections import deque
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from ptqbridge.data import open_samples
 from ptqbridge.data import store as module
 from ptqbridge.data.store import Archive, BrokenData, Folder, chunks
 from ptqbridge.errors import InputError
+from ptqbridge.spec.tensor import TensorSpec
 
 
 def test_folder_lists_nested_files_sorted_without_hidden_ones(tmp_path: Path) -> None:
@@ -80,3 +84,31 @@ def test_members_outside_of_the_archive_are_refused(tmp_path: Path, name: str) -
         archive.writestr(name, b"x")
     with pytest.raises(InputError, match="path traversal"):
         Archive(str(tmp_path / "d.zip")).names()
+
+
+def test_only_some_of_many_archives_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_OPEN", 3)
+    monkeypatch.setattr(module, "_held", deque())
+    archives = []
+    for index in range(6):
+        with zipfile.ZipFile(tmp_path / f"{index}.npz", "w") as archive:
+            archive.writestr("x.npy", bytes([index]) * 4)
+        archives.append(Archive(str(tmp_path / f"{index}.npz")))
+    streams = [archive.open("x.npy") for archive in archives]
+    assert sum("_zip" in vars(archive) for archive in archives) == 3
+    assert [stream.read() for stream in streams] == [bytes([index]) * 4 for index in range(6)]
+    for stream in streams:
+        stream.close()
+    assert archives[0].names() == ["x.npy"] and archives[0].size("x.npy") == 4
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts the open files in /proc")
+def test_a_folder_of_many_archives_takes_few_file_handles(tmp_path: Path) -> None:
+    for index in range(module.MOST_OPEN * 2):
+        np.savez_compressed(tmp_path / f"{index:03d}.npz", x=np.full((3, 2), index, np.float32))
+    before = len(os.listdir("/proc/self/fd"))
+    samples = open_samples(tmp_path, [TensorSpec("x", "float32", ("n", 2))], samples=module.MOST_OPEN * 2)
+    found = [sample.arrays["x"][0, 0] for sample in samples]
+    assert found == sorted(found) and len(found) == module.MOST_OPEN * 2
+    assert len(os.listdir("/proc/self/fd")) - before <= module.MOST_OPEN + 2
+    assert [sample.arrays["x"][0, 0] for sample in samples] == found

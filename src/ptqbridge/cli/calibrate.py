@@ -7,17 +7,21 @@ import json
 import os
 import time
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ptqbridge.cli.helptext import command_help
 from ptqbridge.cli.restrict import SAMPLES, unused
 from ptqbridge.cli.say import Speaker
 from ptqbridge.errors import OptionError
 from ptqbridge.invocation import Invocation, single_target, understand
+from ptqbridge.options.rows_bridge import WITHOUT_SAMPLES
 
-USED = frozenset(SAMPLES) | {
-    *("out", "calibAlgo", "calibPercentile", "memCap", "calibCheckpoint", "scheme", "trtVersion", "trtCalibrator")
-}
+if TYPE_CHECKING:
+    from ptqbridge.quantize.formats import Form
+
+METHOD = ("calibAlgo", "calibPercentile", "calibCutoff")
+"""Options that say how ranges are found."""
+USED = frozenset(SAMPLES) | {*("out", *METHOD, "memCap", "calibCheckpoint", "scheme", "trtVersion", "trtCalibrator")}
 FILE_COMMANDS = ("convert", "show", "diff", "verify")
 
 
@@ -107,8 +111,17 @@ def _ranges(invocation: Invocation, out: str, speaker: Speaker) -> dict[str, Any
     _must_be_writable(out)
     scheme = _scheme(invocation)
     default = _default_algorithm(invocation, cache=form is Form.TRT_CACHE)
+    idle = _idle(invocation, options.value("calibAlgo") or default, form)
     with speaker.progress() as progress:
-        found = find_ranges(invocation.build, scheme, default_algorithm=default, say=speaker.line, progress=progress)
+        found = find_ranges(
+            invocation.build,
+            scheme,
+            default_algorithm=default,
+            regression_cutoff=options.value("calibCutoff"),
+            say=speaker.line,
+            progress=progress,
+        )
+    found = replace(found, notes=(*idle, *found.notes))
     written = render(found.ranges, form, version=options.value("trtVersion"), calibrator=options.value("trtCalibrator"))
     write_atomic(out, written.text)
     for note in found.notes:
@@ -137,6 +150,25 @@ def _ranges(invocation: Invocation, out: str, speaker: Speaker) -> dict[str, Any
     }
 
 
+def _idle(invocation: Invocation, algorithm: str, form: Form) -> list[str]:
+    """A note on each option given that says nothing to this method or form. Raises OptionError for no method at all."""
+    from ptqbridge.quantize.formats import Form
+
+    if algorithm in WITHOUT_SAMPLES:
+        raise OptionError(f"--calibAlgo={algorithm}: expected a method that finds ranges; {algorithm} is for builds")
+    serves = {
+        "calibPercentile": (algorithm in ("percentile", "legacy"), f"--calibAlgo={algorithm}"),
+        "calibCutoff": (algorithm == "legacy", f"--calibAlgo={algorithm}"),
+        "trtVersion": (form is Form.TRT_CACHE, f"{form}"),
+        "trtCalibrator": (form is Form.TRT_CACHE, f"{form}"),
+    }
+    return [
+        f"--{name} says nothing to {what}"
+        for name, (used, what) in serves.items()
+        if name in invocation.options and not used
+    ]
+
+
 def _must_be_writable(out: str) -> None:
     """A folder that is not there is found out before the calibration, not after it."""
     from ptqbridge.errors import InputError
@@ -156,7 +188,8 @@ def _data(invocation: Invocation, out: str, speaker: Speaker) -> dict[str, Any]:
             f"--out={out}: a folder means calibration data for a Horizon compiler; say which with --target",
             hint="for instance --target=j5 or --target=j6m; ranges go to a file such as model.ranges.json",
         )
-    idle = [name for name in ("calibAlgo", "calibPercentile", "scheme", "memCap", "trtVersion") if name in options]
+    for_ranges = (*METHOD, "scheme", "memCap", "calibCheckpoint", "trtVersion", "trtCalibrator")
+    idle = [name for name in for_ranges if name in options]
     if idle:
         words = ", ".join(f"--{name}" for name in idle)
         raise OptionError(

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.lib import format as npy
 
-from ptqbridge.data.store import BrokenData, Misfit, Store
+from ptqbridge.data.store import BrokenData, Misfit, Store, hold_open
 from ptqbridge.errors import InputError
 from ptqbridge.spec.tensor import TensorSpec
 
@@ -128,6 +128,8 @@ class NpyRows:
     Raises BrokenData when it is damaged or cut short, InputError when it holds other things than numbers.
     """
 
+    _stream: BinaryIO | None = None
+
     def __init__(self, store: Store, name: str) -> None:
         self.shown = store.shown(name)
         self._store, self._name = store, name
@@ -149,7 +151,6 @@ class NpyRows:
         if size != expected or any(dim < 0 for dim in self.shape):
             raise BrokenData(f"{self.shown}: the header tells of {expected} bytes in all, found {size}")
         self._lock = threading.Lock()
-        self._stream: BinaryIO | None = None
         self._position = 0
 
     def all(self) -> Array:
@@ -180,11 +181,14 @@ class NpyRows:
 
     def _forward(self, begin: int, size: int) -> bytes:
         """Bytes out of a packed member: going forward unpacks only what follows, going back starts anew."""
-        if self._stream is None or begin < self._position:
-            self._stream, self._position = self._store.open(self._name), 0
+        stream = self._stream
+        if stream is None or begin < self._position:
+            stream, self._position = self._store.open(self._name), 0
+            self._stream = stream
+            hold_open(self, "_stream")
         while self._position < begin:
-            self._position += len(_take(self._stream, min(begin - self._position, 1 << 20), self.shown))
-        data = _take(self._stream, size, self.shown)
+            self._position += len(_take(stream, min(begin - self._position, 1 << 20), self.shown))
+        data = _take(stream, size, self.shown)
         self._position += size
         return data
 

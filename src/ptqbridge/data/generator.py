@@ -16,7 +16,7 @@ import numpy as np
 
 from ptqbridge.data.arrays import Array, check_finite, model_dtype
 from ptqbridge.data.reading import Sample
-from ptqbridge.data.store import BrokenData, Left
+from ptqbridge.data.store import SKIP_HINT, BrokenData, Left
 from ptqbridge.errors import InputError, PtqbridgeError
 from ptqbridge.spec.tensor import TensorSpec
 
@@ -59,6 +59,7 @@ class Generated:
             except BrokenData as error:
                 left.append(Left.because(sample.name, error))
                 if skip_broken is not None and len(left) > skip_broken:
+                    error.hint = error.hint or SKIP_HINT
                     raise
                 continue
             some = True

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MAX_PIXELS = 100_000_000
 """Largest picture that is decoded, pixels (300 MB as RGB)."""
+_TOO_LARGE = "put a smaller copy into its place, or take it out of the data"
 _ORIENTATION = 0x0112
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -128,14 +129,16 @@ def load_image(store: Store, name: str) -> Image:
                 image = image_module.open(file)
                 width, height = image.size
                 if width * height > MAX_PIXELS:
-                    raise InputError(f"{shown}: {width}x{height} pixels, more than the limit of {MAX_PIXELS}")
+                    raise InputError(
+                        f"{shown}: {width}x{height} pixels, more than the limit of {MAX_PIXELS}", hint=_TOO_LARGE
+                    )
                 image.load()
                 if image.getexif().get(_ORIENTATION, 1) != 1:
                     image = ImageOps.exif_transpose(image) or image
                 if image.mode == "P":  # palettes with transparency warn when they become RGB in one step
                     image = image.convert("RGBA")
         except image_module.DecompressionBombError:
-            raise InputError(f"{shown}: more pixels than the limit of {MAX_PIXELS}") from None
+            raise InputError(f"{shown}: more pixels than the limit of {MAX_PIXELS}", hint=_TOO_LARGE) from None
         except MemoryError:
             raise InputError(f"{shown}: not enough memory to decode this picture") from None
         except _DAMAGE as error:
@@ -149,16 +152,16 @@ def load_image(store: Store, name: str) -> Image:
     return upright
 
 
-def image_size(path: str) -> tuple[int, int] | None:
-    """Width and height of a picture file, from its head only; None when there is no such picture."""
+def image_size(store: Store, name: str) -> tuple[int, int] | None:
+    """Width and height of a picture file turned upright, from its head only; None when it cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with pillow().open(path) as image:
+            with store.open(name) as file, pillow().open(file) as image:
                 turned = image.getexif().get(_ORIENTATION, 1) > 4
                 width, height = image.size
                 return (height, width) if turned else (width, height)
-    except (*_DAMAGE, pillow().DecompressionBombError):
+    except (*_DAMAGE, InputError, pillow().DecompressionBombError):
         return None
 
 

@@ -57,7 +57,7 @@ def scale(spec: TensorSpec, facts: Sequence[Facts], recipe: Recipe | None) -> It
     if not is_image(spec) or not spec.dtype.startswith("float") or recipe is not None or not facts:
         return
     pixels = [fact for fact in facts if fact.whole and fact.low >= 0 and 16 < fact.high <= 255]
-    rest = [fact for fact in facts if fact not in pixels and abs(fact.high) < 16 and fact.low != fact.high]
+    rest = [fact for fact in facts if abs(fact.high) < 16 and fact.low != fact.high]
     if pixels and rest:
         few, many = sorted((pixels, rest), key=len)
         for fact in few:
@@ -124,8 +124,9 @@ def distortion(spec: TensorSpec, samples: Samples) -> Iterator[Finding]:
     if rule is None or rule.mode != "stretch" or rule.size is None:
         return
     ratios = []
-    for file in samples.files[:_HEADERS]:
-        size = image_size(file)
+    pictures = samples.pictures.get(spec.name, ())
+    for ref in pictures[:: -(-len(pictures) // _HEADERS) or 1]:
+        size = image_size(ref.store, ref.name)
         if size:
             ratio = size[0] / size[1] * rule.size[0] / rule.size[1]
             ratios.append(max(ratio, 1 / ratio))

@@ -174,9 +174,7 @@ def _scores(
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     sums = {text: np.zeros((2, len(mean))) for text in changes}
     count = 0
-    for sample in samples:
-        if sample.name not in taken:
-            continue
+    for sample in samples.named(taken):
         array = sample.arrays[spec.name]
         for text, change in changes.items():
             (out,) = session.run(None, {spec.name: np.ascontiguousarray(change(array), array.dtype)})

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -16,7 +16,7 @@ import numpy as np
 from ptqbridge.data.arrays import Array, Reader, check_finite
 from ptqbridge.data.layout import Ref
 from ptqbridge.data.recipe import Recipe
-from ptqbridge.data.store import BrokenData, Left, chunks
+from ptqbridge.data.store import SKIP_HINT, BrokenData, Left, chunks
 from ptqbridge.errors import InputError
 from ptqbridge.spec.tensor import TensorSpec
 
@@ -130,6 +130,7 @@ class Plan:
             except tolerated as error:
                 left.append(Left.because(self._name(index), error))
                 if self._skip_broken is not None and len(left) > self._skip_broken:
+                    error.hint = error.hint or SKIP_HINT
                     raise
             if len(group) == self._batch:
                 yield self._inference(group)
@@ -138,6 +139,10 @@ class Plan:
             yield self._inference(group)
         elif not some and self._skip_broken is not None:
             raise InputError(f"{left[-1].message}; no other sample is left")
+
+    def named(self, names: Container[str]) -> Iterator[Sample]:
+        """The samples of these names alone, for inferences of one sample each. Raises InputError."""
+        return (self._sample(index) for index in self._chosen if self._name(index) in names)
 
     def _name(self, index: int) -> str:
         """The files of one sample, told without reading it."""

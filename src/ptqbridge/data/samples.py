@@ -6,7 +6,7 @@ import hashlib
 import os
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from ptqbridge.data import layout
@@ -17,7 +17,7 @@ from ptqbridge.data.misread import looks_like
 from ptqbridge.data.reading import Column, Plan, Sample, rows_per_sample
 from ptqbridge.data.recipe import Recipe, recipe_beside
 from ptqbridge.data.recorded import NumbersReader, Recorded, find_record
-from ptqbridge.data.store import BrokenData, Left
+from ptqbridge.data.store import SKIP_HINT, BrokenData, Left
 from ptqbridge.errors import InputError, OptionError
 from ptqbridge.spec.tensor import TensorSpec
 
@@ -25,7 +25,7 @@ from ptqbridge.spec.tensor import TensorSpec
 class Samples:
     """A re-iterable row of :class:`Sample`; every iteration reads the files again and yields the same.
 
-    ``files``: the data files, in order. ``notes``: one-line remarks the user should see. ``recipes``: what is done to
+    ``pictures``: the picture files, by input. ``notes``: one-line remarks for the user. ``recipes``: what is done to
     pictures, by input. ``left``: the samples left out by the latest iteration, ``skipped`` their messages.
     """
 
@@ -35,15 +35,16 @@ class Samples:
         produce: Callable[[list[Left]], Iterator[Sample]],
         digest: Callable[[], str],
         *,
-        files: tuple[str, ...] = (),
+        pictures: Mapping[str, Sequence[layout.Ref]] | None = None,
         notes: tuple[str, ...] = (),
         recipes: dict[str, Recipe] | None = None,
         chosen: int | None = None,
         damaged: int = 0,
+        named: Callable[[Container[str]], Iterator[Sample]] | None = None,
     ) -> None:
         self._chosen = damaged + (count if chosen is None else chosen)
-        self._count, self._produce, self._digest = count, produce, digest
-        self.files, self.notes, self.recipes = files, notes, recipes or {}
+        self._count, self._produce, self._digest, self._named = count, produce, digest, named
+        self.pictures, self.notes, self.recipes = pictures or {}, notes, recipes or {}
         self.left: list[Left] = []
         self._fingerprint = ""
 
@@ -54,6 +55,10 @@ class Samples:
     def __iter__(self) -> Iterator[Sample]:
         self.left = []
         return self._produce(self.left)
+
+    def named(self, names: Container[str]) -> Iterator[Sample]:
+        """Those whose names an iteration gave; other files are not read where that can be."""
+        return self._named(names) if self._named else (sample for sample in self if sample.name in names)
 
     @property
     def skipped(self) -> list[str]:
@@ -142,16 +147,16 @@ def open_samples(
         notes += _doubt(column)
     if samples is not None and samples > total:
         notes.append(f"{text}: {samples} samples asked for, {total} found")
-    refs = [ref for row in rows for ref, _ in row.values()]
     return Samples(
         len(plan),
         plan.produce,
         lambda: plan.digest(record.root if record else layout.root(text), recipes),
-        files=tuple(dict.fromkeys(ref.store.shown(ref.name) for ref in refs)),
+        pictures={c.spec.name: [ref for ref, _ in c.readers if ref.kind == "pictures"] for c in columns},
         notes=tuple(dict.fromkeys(notes)),
         recipes=recipes,
         chosen=len(chosen),
         damaged=len(damaged),
+        named=plan.named if batch == 1 else None,
     )
 
 
@@ -189,7 +194,6 @@ def _open_generator(
         len(chosen),
         lambda left: generated.produce(frozenset(chosen), left, skip_broken),
         lambda: hashlib.sha256(f"{generated.digest} {chosen}".encode()).hexdigest(),
-        files=(generated.path,),
         notes=tuple(notes),
     )
 
@@ -240,6 +244,7 @@ def _open_rows(
             name = ", ".join(refs[spec.name].store.shown(refs[spec.name].name) for spec in inputs)
             damaged.append(Left.because(name, error))
             if skip_broken is not None and len(damaged) > skip_broken:
+                error.hint = error.hint or SKIP_HINT
                 raise
             continue
         rows.append(row)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import stat
+import weakref
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,10 +21,29 @@ MAX_MEMBER = 4 << 30
 MAX_RATIO = 1100
 """Largest packing ratio accepted; deflate cannot pass about 1032:1, so more means a forged size."""
 MAX_MEMBERS = 1_000_000
+MOST_OPEN = 64
+"""Archives and their members that are held open for later reads; an operating system allows some hundred."""
+_held: deque[tuple[weakref.ref[object], str]] = deque()
+
+
+def hold_open(owner: object, attribute: str) -> None:
+    """Note that ``owner`` holds a file open in ``attribute``; of more than MOST_OPEN the oldest loses it.
+
+    A folder may have thousands of .npz files. Who still reads from the file has it until then.
+    """
+    _held.append((weakref.ref(owner), attribute))
+    if len(_held) > MOST_OPEN:
+        oldest, name = _held.popleft()
+        if (holder := oldest()) is not None:
+            vars(holder).pop(name, None)
 
 
 class BrokenData(InputError):
     """The content of one data file is damaged (undecodable, cut short, NaN): what ``skip_broken`` may leave out."""
+
+
+SKIP_HINT = "--skipBroken=N goes on without up to N such samples; lint-data names them all"
+"""For the error that ends a reading because of BrokenData."""
 
 
 class Misfit(InputError):
@@ -125,6 +146,7 @@ class Archive:
             raise InputError(
                 f"{self.root}: the member {outside!r} would lie outside of the archive's folder (path traversal)"
             )
+        hold_open(self, "_zip")
         return archive
 
     def names(self) -> list[str]:

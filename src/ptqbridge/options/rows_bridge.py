@@ -35,8 +35,9 @@ BRIDGE_ROWS = (
         " outputs must stay equal.", ("",), ours=True),
     Option("checkOperators", BRIDGE, Flag(), "Ask the vendor's checker before the build which operators run on the BPU;"
         " the answer is remembered.", ("",), ours=True),
-    Option("calibData", CALIBRATION, Path(), "Calibration samples: a folder of .npy, .bin or images, an .npz, a list.",
-        ("calib",), default="", ours=True),
+    Option("calibData", CALIBRATION, Path(), "Calibration samples: a folder or .zip of images, .npy, .npz or"
+        " raw files, one such array file, a .txt, .csv or .json list, or FILE.py:FUNCTION.", ("calib",), default="",
+        ours=True),
     Option("calibAlgo", CALIBRATION, Choice(choices=(*ALGORITHMS, *WITHOUT_SAMPLES)),
         "How ranges are chosen from samples (default: the target's own); load: those of the model's Q/DQ nodes; skip:"
         " none, for timing only.", (*ALGORITHMS, *WITHOUT_SAMPLES), default="", ours=True),
@@ -47,7 +48,8 @@ BRIDGE_ROWS = (
     Option("calibPercentile", CALIBRATION, Float(unit="percent", least=0, most=100),
         "Share of absolute values inside the range, for --calibAlgo=percentile.", ("99.99",), default=99.99, ours=True),
     Option("calibCutoff", CALIBRATION, Float(least=0, most=1),
-        "Regression cut-off of TensorRT's legacy calibrator, as a share of the maximum, for --trtCalibrator=legacy.",
+        "Regression cut-off of the legacy method, as a share of the maximum, for --trtCalibrator=legacy and for"
+        " calibrate --calibAlgo=legacy.",
         ("0.5",), default=1.0, ours=True),
     Option("calibSeed", CALIBRATION, Int(),
         "Seed of the choice that --calibSamples makes, and of noise when there is no data.", ("0",), default=0,
@@ -77,8 +79,9 @@ BRIDGE_ROWS = (
         "Standard deviation per channel, divided by after --mean.", ("0.229,0.224,0.225",), default=(), ours=True),
     Option("scale", CALIBRATION, Numbers(nonzero=True, fractions=True),
         "Factor per channel that pixel values are multiplied by first.", ("1/255",), default=(), ours=True),
-    Option("resize", CALIBRATION, Text(keep_empty=False), "How images reach the input size: stretch:HxW, "
-        "letterbox:HxW[:FILL], crop:HxW[:SHORTER].", ("stretch:224x224",), default="", ours=True),
+    Option("resize", CALIBRATION, Text(keep_empty=False), "How images reach the input size: stretch[:HxW],"
+        " letterbox[:HxW][:GREY], crop[:HxW][:SHORTER|P%] or none (default: stretch to the model's size).",
+        ("stretch:224x224",), default="", ours=True),
     Option("resizeFilter", CALIBRATION, Choice(choices=("bilinear", "bicubic", "nearest", "lanczos")),
         "How pixels are interpolated when images are resized (default: bilinear).", ("bilinear", "bicubic"),
         default="", ours=True),

@@ -36,13 +36,15 @@ def find_ranges(
     scheme: str,
     *,
     default_algorithm: str,
+    regression_cutoff: float = 1.0,
     say: Say,
     progress: Callable[[int, int], None] | None = None,
 ) -> Found:
     """Calibrate the model of ``build`` over its samples for ``scheme`` (tensorrt, horizon, onnxruntime).
 
-    ``default_algorithm`` is used when ``build`` names none. ``say`` gets one line per stage, ``progress``
-    (inferences done, all inferences). Raises InputError or OptionError for a model, data or options that do not fit.
+    ``default_algorithm`` is used when ``build`` names none; ``regression_cutoff`` serves ``legacy``. ``say`` gets
+    one line per stage, ``progress`` (inferences done, all inferences). Raises InputError or OptionError for a model,
+    data or options that do not fit.
     """
     wanted = build.calibration
     model, samples = _open(build, say)
@@ -68,6 +70,7 @@ def find_ranges(
         samples,
         algorithm=algorithm,
         percentile=wanted.percentile,
+        regression_cutoff=regression_cutoff,
         memory_cap=wanted.memory_cap,
         checkpoint=wanted.checkpoint or None,
         progress=(lambda done: progress(done, total)) if progress else None,
