@@ -259,3 +259,11 @@ def test_a_misspelt_cache_is_an_error_before_anything_else(ptq: Ptq, mynet: Path
     answer = ptq(command, f"--onnx={mynet}/mynet.onnx", "--target=trt", "--int8", "--calib=typo.cache")
     assert answer.status == 3
     assert "--calib: typo.cache does not exist" in answer.err
+
+
+def test_products_of_several_targets_do_not_meet(ptq: Ptq, mynet: Path, tmp_path: Path) -> None:
+    words = (f"--onnx={mynet}/mynet.onnx", "--int8", f"--calibData={mynet}/calib", "--calibSamples=3")
+    answer = ptq("build", *words, "--target=cpu", "--target=j6m", "--out=o")
+    assert answer.status == 4  # no hb_compile here
+    assert list((tmp_path / "o" / "cpu").glob("*.onnx"))
+    assert not list((tmp_path / "o").glob("*.onnx"))

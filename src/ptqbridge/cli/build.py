@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from typing import Any
 
 from ptqbridge.backends import load
@@ -46,8 +47,9 @@ def main(argv: list[str]) -> int:
 
 
 def _one(invocation: Invocation, request: Request, speaker: Speaker) -> dict[str, Any]:
-    plan = make_plan(request)
     folder = out_folder(invocation, request, invocation.requests)
+    # With several targets the products, too, go below the target's own folder.
+    plan = make_plan(replace(request, build=replace(request.build, out=folder)))
     if invocation.options.value("dryRun"):
         written = write_plan(invocation, plan, folder) if folder else write_script(invocation, plan, folder)
         bundle = getattr(load(request.target), "bundle", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,9 @@ import numpy as np
 import onnx
 import pytest
 
-from ptqbridge.backends.horizon.build5 import build
+from ptqbridge.backends.horizon.build5 import build, write_bundle
 from ptqbridge.errors import InputError, LimitNotMet, OptionError, PtqbridgeError, ToolchainFailed
+from ptqbridge.plan import Plan
 from ptqbridge.result import BuildResult
 
 Make = Callable[..., BuildResult]
@@ -88,7 +90,7 @@ def test_calibrated(make: Make, tmp_path: Path, target: str) -> None:
     assert result.facts["outputs"][0]["cosine"] == 0.999913
     assert result.facts["nodes"][0]["threshold"] > 0
     kept = {path.name for path in (tmp_path / "out").iterdir()}
-    assert kept == {"hb_mapper.log", "calibration_data", "model_output"}
+    assert kept == {"hb_mapper.log", "hb_mapper.yaml", "calibration_data", "model_output"}
     assert len(list((tmp_path / "out" / "calibration_data" / "input1").iterdir())) == 3
     assert (tmp_path / "out" / "model_output" / "p_quantized_model.onnx").is_file()
 
@@ -189,3 +191,51 @@ def test_data_that_would_ruin_the_build(
 def test_other_places_than_toolchains_are_refused(make: Make) -> None:
     with pytest.raises(OptionError, match="--toolchain: expected local"):
         make(f"--onnx={NET} '--toolchain=ssh://a b'")
+
+
+def test_a_dry_run_leaves_all_that_the_tool_needs(
+    plan_of: Callable[..., Plan], make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "out" / "calibration_data" / "input1"
+    old.mkdir(parents=True)
+    (old / "99.bin").write_bytes(b"of an earlier bundle")
+    plan = plan_of(f"{CALIB} --calibAlgo=max --dryRun --out={tmp_path}/out", "bayes", "build")
+    written = write_bundle(plan, f"{tmp_path}/out", lambda _: None)
+    assert [Path(name).name for name in written] == ["calibration_data", "hb_mapper.yaml"]
+    assert (tmp_path / "out" / "hb_mapper.yaml").read_text() == plan.files["hb_mapper.yaml"]
+    assert len(list(old.iterdir())) == 3
+    monkeypatch.chdir(tmp_path / "out")
+    words = next(step.argv for step in plan.steps if step.argv)
+    tool = Path(os.environ["PTQBRIDGE_HB_MAPPER"])
+    monkeypatch.setenv("PATH", str(tool.parent), prepend=os.pathsep)
+    assert subprocess.run([tool, *words[1:]], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("data", ["", "--int8 --calibData=examples/mynet/calib --calibSamples=3"])
+def test_a_converted_model_goes_into_the_bundle(
+    plan_of: Callable[..., Plan], root: Path, tmp_path: Path, data: str
+) -> None:
+    model = onnx.load(root / NET)
+    model.opset_import[0].version = 13
+    onnx.save(model, tmp_path / "new.onnx")
+    line = f"--onnx={tmp_path}/new.onnx {data} --convertOpset --dryRun --out={tmp_path}/out"
+    plan = plan_of(line, "bayes", "build")
+    assert plan.faults == ()
+    write_bundle(plan, f"{tmp_path}/out", lambda _: None)
+    assert onnx.load(tmp_path / "out" / "new.onnx").opset_import[0].version == 11
+    script = (tmp_path / "out" / "run.sh").read_text()
+    assert str(tmp_path / "new.onnx") not in script
+    if data:
+        assert "onnx_model: ./new.onnx" in (tmp_path / "out" / "hb_mapper.yaml").read_text()
+    else:
+        assert "--model new.onnx" in script
+
+
+def test_a_plan_with_faults_leaves_no_bundle(plan_of: Callable[..., Plan], root: Path, tmp_path: Path) -> None:
+    model = onnx.load(root / NET)
+    model.opset_import[0].version = 13
+    onnx.save(model, tmp_path / "new.onnx")
+    plan = plan_of(f"--onnx={tmp_path}/new.onnx --dryRun --out={tmp_path}/out", "bayes", "build")
+    assert plan.faults
+    assert write_bundle(plan, f"{tmp_path}/out", lambda _: None) == []
+    assert not (tmp_path / "out").exists()

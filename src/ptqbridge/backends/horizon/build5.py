@@ -7,21 +7,25 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ptqbridge.backends.horizon.beside5 import keep
+from ptqbridge.backends.horizon import estimate5
+from ptqbridge.backends.horizon.beside5 import keep, write_layers
 from ptqbridge.backends.horizon.calibdata5 import write_samples
 from ptqbridge.backends.horizon.checker5 import check_operators, copy_model
+from ptqbridge.backends.horizon.context import CALIBRATION_FOLDER
 from ptqbridge.backends.horizon.hb_mapper import LOG, Run, run_hb_mapper
 from ptqbridge.backends.horizon.judge import asked_got, judge, wishes
 from ptqbridge.backends.horizon.logs5 import Record
-from ptqbridge.backends.horizon.preflight import CONFIG, UNCALIBRATED, Preflight, configuration, preflight, refuse
+from ptqbridge.backends.horizon.preflight import CONFIG, Preflight, calibrates, configuration, preflight, refuse
 from ptqbridge.backends.horizon.stages5 import Stage
+from ptqbridge.backends.horizon.steps import script
 from ptqbridge.backends.horizon.workspace import Workspace, workspace
 from ptqbridge.data.recipe import Recipe
 from ptqbridge.errors import InputError, LimitNotMet, OptionError, ToolchainFailed
-from ptqbridge.files import atomic_path, write_failure
+from ptqbridge.files import atomic_path, write_atomic, write_failure
 from ptqbridge.plan import Plan
 from ptqbridge.result import AskedGot, BuildResult
 from ptqbridge.toolchains.select import select
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     from ptqbridge.backends import Progress
 
 Say = Callable[[str], None]
+GIVEN = "given"
+"""Where copies of sample folders lie that only the YAML names."""
 
 
 def build(plan: Plan, *, say: Say, progress: Progress | None = None) -> BuildResult:
@@ -50,14 +56,15 @@ def build(plan: Plan, *, say: Say, progress: Progress | None = None) -> BuildRes
     config = configuration(plan)
     with workspace() as place, select(str(plan.settings.get("place") or "local")) as toolchain:
         operators = check_operators(plan, check, toolchain, log=log, say=say)
-        argv = _stage_model(place, plan, check, config, argv, product)
+        argv = _stage_model(place, plan, check, config, argv)
         data = _stage_data(place, plan, check, config, say)
         if config:
             place.write(CONFIG, _dump(config))
         say(f"hb_mapper starts ({toolchain.name}); log: {log}")
         run = run_hb_mapper(place, argv, toolchain, log=log, product=product, progress=_teller(say, progress))
         made = _judge(plan, place, run, config, product)
-        _keep_rest(plan, place, product, config)
+        if plan.build.out:
+            _bundle(plan, Path(plan.build.out), place, check, config)
         say(f"writing {artifact}")
         with atomic_path(artifact) as temporary:
             shutil.copyfile(place.job / product, temporary)
@@ -72,6 +79,7 @@ def build(plan: Plan, *, say: Say, progress: Progress | None = None) -> BuildRes
             notes=(*made.notes, *_told(run.record)),
         )
         keep(result, place.job / product)
+        write_layers(plan, result.artifact, say)
     return result
 
 
@@ -104,11 +112,16 @@ def _dump(config: Mapping[str, Any]) -> str:
     return str(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=2**20))
 
 
+def _staged_name(plan: Plan) -> str:
+    """What the model is called in the working directory: a name that no shell can misread."""
+    return f"{PurePosixPath(_command(plan)[1]).stem}.onnx"
+
+
 def _stage_model(
-    place: Workspace, plan: Plan, check: Preflight, config: dict[str, Any], argv: tuple[str, ...], product: str
+    place: Workspace, plan: Plan, check: Preflight, config: dict[str, Any], argv: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Copy the model under a name that no shell can misread, so that paths are the same wherever the tool runs."""
-    name = f"{PurePosixPath(product).stem}.onnx"
+    """Copy the model into the working directory, so that paths are the same wherever the tool runs."""
+    name = _staged_name(plan)
     copy_model(place, check, name)
     if config:
         config["model_parameters"]["onnx_model"] = f"./{name}"
@@ -125,8 +138,7 @@ def _stage_model(
 def _stage_data(place: Workspace, plan: Plan, check: Preflight, config: dict[str, Any], say: Say) -> dict[str, Any]:
     """The calibration data: ours written anew, a folder that only the YAML names copied as it is."""
     wanted, samples = plan.build.calibration, check.samples
-    method = str(config.get("calibration_parameters", {}).get("calibration_type", "default")) if config else "skip"
-    if method in UNCALIBRATED:
+    if not calibrates(config):
         return {}
     if samples is not None:
         say(f"writing {len(samples)} calibration samples")
@@ -137,9 +149,9 @@ def _stage_data(place: Workspace, plan: Plan, check: Preflight, config: dict[str
     calibration = config["calibration_parameters"]
     folders = [part for part in str(calibration.get("cal_data_dir") or "").split(";") if part]
     for number, folder in enumerate(folders):
-        place.copy(folder, f"given/{number}")
+        place.copy(folder, f"{GIVEN}/{number}")
     if folders:
-        calibration["cal_data_dir"] = ";".join(f"./given/{number}" for number in range(len(folders)))
+        calibration["cal_data_dir"] = ";".join(f"./{GIVEN}/{number}" for number in range(len(folders)))
     return {"data": ";".join(folders)} if folders else {}
 
 
@@ -158,21 +170,20 @@ def _teller(say: Say, progress: Progress | None) -> Callable[[Stage], None]:
     return hear
 
 
+@dataclass
 class _Made:
     """What judging found."""
 
-    def __init__(self) -> None:
-        self.performance_only = ""
-        self.asked_got: tuple[AskedGot, ...] = ()
-        self.notes: list[str] = []
+    performance_only: str
+    asked_got: tuple[AskedGot, ...] = ()
+    notes: list[str] = field(default_factory=list)
 
 
 def _judge(plan: Plan, place: Workspace, run: Run, config: Mapping[str, Any], product: str) -> _Made:
     calibration = config.get("calibration_parameters", {})
-    calibrated = bool(config) and str(calibration.get("calibration_type", "default")) not in UNCALIBRATED
-    made = _Made()
-    made.performance_only = plan.performance_only
-    for finding in judge(run.record, calibrated=calibrated, loaded=calibration.get("calibration_type") == "load"):
+    made = _Made(plan.performance_only)
+    loaded = calibration.get("calibration_type") == "load"
+    for finding in judge(run.record, calibrated=calibrates(config), loaded=loaded):
         if finding.level == "error":
             raise ToolchainFailed(f"hb_mapper succeeded, but {finding.text}", hint=f"log: {run.log}")
         if finding.check == "made-up":
@@ -202,22 +213,51 @@ def _links(product: Path) -> Mapping[str, Any]:
     return links if isinstance(links, dict) else {}
 
 
-def _keep_rest(plan: Plan, place: Workspace, product: str, config: Mapping[str, Any]) -> None:
-    """With --out: the tool's other products and the data it was given, so that the build can be repeated by hand."""
-    if not plan.build.out:
-        return
-    folder = Path(plan.build.out)
+def _bundle(plan: Plan, folder: Path, place: Workspace, check: Preflight, config: Mapping[str, Any]) -> None:
+    """Into ``folder``: the data and all products there are, and what the plan's own files do not say yet.
+
+    So the build can be repeated by hand. A converted model goes with it, any other stays where it is. Samples of an
+    earlier bundle are removed, since hb_mapper takes every file that it finds.
+    """
+    staged = _staged_name(plan)
+    original = os.path.abspath(plan.build.model.path)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (CALIBRATION_FOLDER, GIVEN):
+            if (folder / name).is_dir():
+                shutil.rmtree(folder / name)
         for part in place.job.iterdir():
-            if part.name.startswith(".") or part.name in (CONFIG, f"hb_mapper_makertbin{Path(LOG).suffix}"):
-                continue
-            if part.is_dir():
+            if part.is_dir() and not part.name.startswith("."):
                 shutil.copytree(part, folder / part.name, dirs_exist_ok=True)
-        if config.get("custom_op"):
-            given = configuration(plan) | {"custom_op": config["custom_op"]}
-            (folder / CONFIG).write_text(_dump(given), encoding="utf-8")
+            elif check.converted and part.name.startswith(staged):  # with its external data
+                shutil.copyfile(part, folder / part.name)
+        if config:
+            model = config["model_parameters"]
+            kept = {**config, "model_parameters": model if check.converted else {**model, "onnx_model": original}}
+            write_atomic(folder / CONFIG, _dump(kept))
+        if check.converted:
+            build = [step for step in plan.steps if step.argv[:1] == ("hb_mapper",)]
+            write_atomic(folder / "run.sh", script(build).replace(original, staged))
     except (OSError, shutil.Error) as error:
         raise InputError(f"--out: {folder} cannot be written ({error})") from error
+
+
+def write_bundle(plan: Plan, folder: str, say: Say) -> list[str]:
+    """For a dry run: into ``folder`` what hb_mapper needs beside the plan's own files; returns what lies there then.
+
+    Without effect when the plan has faults: they are what the dry run ends with. Raises InputError for data that do
+    not fit.
+    """
+    if plan.faults:
+        return []
+    check = preflight(plan, values=True)
+    refuse(check)
+    config = configuration(plan)
+    with workspace() as place:
+        _stage_model(place, plan, check, config, ())
+        _stage_data(place, plan, check, config, say)
+        _bundle(plan, Path(folder), place, check, config)
+    return sorted(str(part) for part in Path(folder).iterdir())
 
 
 def _facts(run: Run, config: Mapping[str, Any], data: Mapping[str, Any], log: Path, operators: str) -> dict[str, Any]:
@@ -228,7 +268,7 @@ def _facts(run: Run, config: Mapping[str, Any], data: Mapping[str, Any], log: Pa
         "phases": record["phases"],
         "log": str(log),
         "estimate": {
-            "how": "the compiler's static estimate of the BPU's part; CPU nodes and transfers are not in it",
+            "how": estimate5.HOW,
             "subgraphs": record["estimates"],
             "latency_us": round(sum(part.latency_us for part in estimates), 3),
         },

@@ -50,7 +50,7 @@ def write_samples(
         Path(written[spec.name]).rename(target)
         look(spec.name, sorted(target.iterdir()), kind)
     return {
-        "samples": len(samples) - len(samples.skipped),
+        "samples": samples.used,
         "data_sha256": samples.fingerprint,
         "skipped": list(samples.skipped),
         "recipes": {name: recipe.to_dict() for name, recipe in (pixels | samples.recipes).items()},

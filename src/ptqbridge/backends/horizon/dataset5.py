@@ -49,7 +49,7 @@ def infer(artifact: str, wanted: Calibration, out: str, *, toolchain: str, say: 
         for note in samples.notes:
             say(f"note: {note}")
         files = _write(place, feeds, samples, Recipe.from_mapping(vars(wanted.preprocess)))
-        say(f"running {len(samples) - len(samples.skipped)} samples in the tool's own runtime")
+        say(f"running {samples.used} samples in the tool's own runtime")
         outputs = run_quantized(place, where, files)
     write_outputs(out, outputs)
     return {

@@ -11,7 +11,9 @@ from ptqbridge.backends.horizon.known import Known, explain
 from ptqbridge.backends.horizon.logs5 import entries, parse_log
 from ptqbridge.errors import InputError, OptionError, PtqbridgeError, ToolchainFailed, ToolchainMissing
 
-_TOOL_BUG = "this is the tool's own limit; its log holds the details"
+_UNKNOWN = "ptqbridge does not know this failure; the tool's log holds the details"
+_REFUSED = "unsupported model"
+"""How the BPU compiler's useful sentence begins."""
 
 
 CATALOGUE = (
@@ -299,7 +301,7 @@ CATALOGUE = (
 
 def explain_failure(text: str, status: int, *, tool: str = "hb_mapper") -> PtqbridgeError:
     """The error for a failed run: from its log and its exit status (negative after a signal)."""
-    return explain(CATALOGUE, _causes(text), status, tool=tool, unknown=_TOOL_BUG)
+    return explain(CATALOGUE, _causes(text), status, tool=tool, unknown=_UNKNOWN)
 
 
 def _causes(text: str) -> list[str]:
@@ -310,10 +312,7 @@ def _causes(text: str) -> list[str]:
     if record.failure:
         stage, message = record.failure
         # The BPU compiler's useful sentence stands somewhere in what follows.
-        compiler = [line for line in lines if "unsupported model" in line]
-        found += [
-            f"{line.partition('unsupported model')[1]}{line.partition('unsupported model')[2]}" for line in compiler
-        ]
+        found += [line[line.index(_REFUSED) :] for line in lines if _REFUSED in line]
         found.append(f"{message or 'no reason given'}\n(while {stage})")
     found += reversed(record.errors)
     plain = [line for line in lines if not entries(line)]

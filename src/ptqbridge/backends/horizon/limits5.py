@@ -20,7 +20,6 @@ from ptqbridge.model.walk import all_nodes
 GEMM_CHANNELS: Mapping[str, int] = {"bayes": 8192}
 """Most input channels of a Gemm by march: its compiler stops above. The others' tool moves such a Gemm to the CPU."""
 _ON_BPU = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.contrib", "horizon", "horizon.custom"})
 """Operator domains that hb_mapper looks into; of others it takes only PyOp, an operator written in Python."""
 _TYPES = frozenset({"float32", "float64", "int8", "uint8", "int16", "int32", "int64"})
@@ -100,7 +99,7 @@ def _node(node: onnx.NodeProto, march: March, weights: Mapping[str, onnx.TensorP
         yield Found(f"{what} is a Loop, which hb_mapper cannot convert")
     elif node.op_type == "NonZero":
         yield Found(f"{what} is a NonZero, which neither the BPU nor the board's runtime has")
-    if node.op_type not in _WEIGHTED or len(node.input) < 2:
+    if node.op_type not in _ON_BPU or len(node.input) < 2:
         return
     weight = weights.get(node.input[1])
     if weight is None:

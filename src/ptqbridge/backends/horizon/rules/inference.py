@@ -49,7 +49,7 @@ def load_inputs(files: Mapping[str, str], context: Context) -> Outcome:
     if unknown:
         return refused(f"the model has no input {unknown[0]!r}; it has {', '.join(names)}")
     listed = ",".join(files[name] for name in names if name in files)
-    why = "the files go in the model's order, in the model's own element type and layout"
+    why = "the files go in the model's order; pictures and arrays are brought to the form that the board takes"
     return carry(APPROXIMATE, why, perf={"input_file": listed}, infer={"input_file": listed})
 
 
