@@ -71,10 +71,15 @@ def check_files(plan: Plan) -> None:
         ("--exportLayerInfo", reports.export_layers),
     )
     for option, path in written:
-        if path and os.path.dirname(path) and not os.path.isdir(os.path.dirname(path)):
-            is_file = os.path.exists(os.path.dirname(path))
-            why = "its folder is a file" if is_file else "its folder does not exist"
+        folder = os.path.dirname(path)
+        if folder and not os.path.isdir(folder) and not _holds(folder, plan.build.out):
+            why = "its folder is a file" if os.path.exists(folder) else "its folder does not exist"
             raise InputError(f"{option}: cannot write {path}: {why}")
+
+
+def _holds(folder: str, out: str) -> bool:
+    """Whether ``folder`` comes to be with --out, which is made where it is missing."""
+    return bool(out) and os.path.join(os.path.abspath(out), "").startswith(os.path.join(os.path.abspath(folder), ""))
 
 
 def refuse_faults(plan: Plan) -> None:

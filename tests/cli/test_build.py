@@ -212,6 +212,15 @@ def test_output_folder_that_is_not_there(ptq: Ptq, mynet: Path) -> None:
     assert "loading" not in answer.out
 
 
+def test_a_folder_that_comes_with_out_need_not_be_there(ptq: Ptq, mynet: Path, tmp_path: Path) -> None:
+    answer = ptq("build", f"--onnx={mynet}/mynet.onnx", "--out=new/deep", "--saveEngine=new/deep/m.onnx")
+    assert answer.status == 0, answer.err
+    assert (tmp_path / "new/deep/m.onnx").is_file()
+    answer = ptq("build", f"--onnx={mynet}/mynet.onnx", "--out=new/deep", "--saveEngine=new/de/m.onnx")
+    assert answer.status == 3
+    assert "--saveEngine: cannot write new/de/m.onnx: its folder does not exist" in answer.err
+
+
 def test_a_report_without_a_folder_is_told_before_the_run(ptq: Ptq, mynet: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     answer = ptq("run", f"--onnx={mynet}/mynet.onnx", "--exportTimes=file/times.json")
