@@ -65,6 +65,22 @@ def test_percentiles_profile_and_outputs(plan_of: Make, here: Path) -> None:
     assert clean(here)
 
 
+def test_layers_and_stamp_come_from_the_record_beside(plan_of: Make, here: Path) -> None:
+    words = f"--iterations=20 --duration=0 --dumpLayerInfo --percentile=90 --loadInputs=x:{here}/x.bin"
+    alone = timed(plan_of, here, words)
+    assert alone.layer_info is None and any("no layers are known: there is no record" in note for note in alone.notes)
+    model = here / "net.hbm"
+    facts = {"nodes": [{"name": "conv", "on": "BPU"}]}
+    record = {"artifact_sha256": staged(str(model)).sha256, "build": {"performance_only": "made up", "facts": facts}}
+    (here / "net.hbm.json").write_text(json.dumps(record))
+    known = timed(plan_of, here, words)
+    assert known.layer_info is not None and known.layer_info.layers == facts["nodes"]
+    assert list(known.layer_info.bindings) == ["x", "out"]
+    assert known.warnings == ("performance only: made up",)
+    only = timed(plan_of, here, f"{words} --skipInference")
+    assert only.skipped and only.layer_info is not None
+
+
 def test_sweeps(plan_of: Make, here: Path) -> None:
     outcome = timed(plan_of, here, "--iterations=200 --duration=0 --sweepThreads=1,2,8")
     rows: Any = outcome.policy["sweep"]

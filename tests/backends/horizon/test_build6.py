@@ -46,6 +46,14 @@ def test_fast_perf(tool: Path, plan_of: Make, tmp_path: Path) -> None:
     assert Path(result.facts["log"]).is_file()
 
 
+def test_the_table_of_nodes_is_written(tool: Path, plan_of: Make, tmp_path: Path) -> None:
+    words = f"{MYNET} --saveEngine={tmp_path}/a.hbm --exportLayerInfo={tmp_path}/layers.json"
+    build(plan_of(words, "nash-m", "build"), say=lambda text: None)
+    table = json.loads((tmp_path / "layers.json").read_text())
+    assert table["Layers"][0]["name"] == "/features/features.0/Conv" and table["Layers"][0]["on"] == "BPU"
+    assert table["Bindings"] == ["input1_y", "input1_uv"]
+
+
 def test_calibrated(tool: Path, plan_of: Make, tmp_path: Path) -> None:
     out, counted = tmp_path / "out", []
     line = f"{CALIBRATED} --saveEngine={tmp_path}/a.hbm --out={out} --precisionConstraints=obey"

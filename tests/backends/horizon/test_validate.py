@@ -392,6 +392,15 @@ def test_all_faults_come_at_once_and_say_what_is_allowed(models: Path) -> None:
     assert level.text() == "error: compiler_parameters.optimize_level: expected one of O0, O1, O2, found 'O3'"
 
 
+@pytest.mark.parametrize("march", [DELETE, "", "j6m"])
+def test_without_a_march_those_of_both_tools_are_told(models: Path, march: Any) -> None:
+    for config, target, told in ((JOURNEY6, "", "hb_mapper"), (JOURNEY5, "", "hb_compile"), (JOURNEY6, "nash-m", "")):
+        found = faults(config, {M + "march": march}, models, target=target)
+        (finding,) = [finding for finding in found if finding.key == M + "march"]
+        assert "nash-p" in finding.expected and ("all else is checked as for" in finding.expected) == bool(told)
+        assert told in finding.expected and ("bayes-e" in finding.expected) == bool(told)
+
+
 def test_what_the_tools_pass_over_is_a_warning(models: Path) -> None:
     config = changed(JOURNEY6, {M + "node_info": {"nothing": {"ON": "CPU"}}, C + "mystery": 1, K + "balance_factor": 5})
     report = validate(config, str(models))

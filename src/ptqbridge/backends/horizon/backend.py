@@ -53,7 +53,7 @@ class HorizonBackend:
             from ptqbridge.backends.horizon.build5 import write_bundle as bundle5
 
             return bundle5(plan, folder, say)
-        if not plan.build.calibration.data:
+        if plan.build.model.format != "onnx":
             return []
         from ptqbridge.backends.horizon.build6 import write_bundle
 

@@ -54,8 +54,8 @@ RULES.always(
 def export_layers(path: str, context: Context) -> Outcome:
     """A product does not tell its layers; the record of its build does."""
     why = "nodes with place and type as the build's log has them, since a product does not tell its layers"
-    build = {"layers": path} if context.request.command == "build" else {}  # else it is written after the run
-    return carry(APPROXIMATE, why, becomes=f"the build's table of nodes, written to {path}", **build)
+    alone = path if context.request.command == "build" else ""  # else it is written after the run
+    return carry(APPROXIMATE, why, becomes=f"the build's table of nodes, written to {path}", layers=alone)
 
 
 RULES.always("dumpOptimizationProfile", outcome=ignored("a BPU model has one shape, which is in its model_info"))
