@@ -90,11 +90,13 @@ def _scheme(invocation: Invocation) -> str:
 
 
 def _default_algorithm(invocation: Invocation, *, cache: bool) -> str:
-    """What the reader of the file would do itself; percentile, the most forgiving, where that is not known."""
+    """What a build for the target or the cache's reader does; percentile, the most forgiving, for neither."""
     backend = single_target(invocation).target.backend if "target" in invocation.options else ""
     if backend == "horizon":
         return "max"
-    return "entropy2" if cache or backend == "tensorrt" else "percentile"
+    if cache or backend == "tensorrt":
+        return "entropy2"
+    return "default" if backend == "onnxruntime" else "percentile"
 
 
 def _ranges(invocation: Invocation, out: str, speaker: Speaker) -> dict[str, Any]:

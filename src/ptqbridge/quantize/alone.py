@@ -97,7 +97,7 @@ def _open(build: BuildSpec, say: Say) -> tuple[Model, Samples]:
 
 def _method(wanted: Calibration, algorithm: str) -> str:
     exactly = f" {wanted.percentile:g} %" if algorithm == "percentile" else ""
-    return f"{algorithm}{exactly}" + ("" if wanted.algorithm else ", the default")
+    return f"{algorithm}{exactly}" + ("" if wanted.algorithm or algorithm == "default" else ", the default")
 
 
 @dataclass(frozen=True)
