@@ -53,12 +53,6 @@ class Workspace:
                 raise write_failure(path, error) from error
             raise InputError(f"{os.fspath(source)}: cannot be read ({error.strerror or error})") from error
 
-    def link(self, source: str | os.PathLike[str], name: str) -> None:
-        """A symbolic link, for data the tool only reads. Raises InputError when ``source`` does not exist."""
-        if not os.path.exists(source):
-            raise InputError(f"{os.fspath(source)}: does not exist")
-        self._new(name).symlink_to(os.path.abspath(source))
-
     def _new(self, name: str) -> Path:
         path = self.job / name
         if self.job not in path.parents or ".." in Path(name).parts:
