@@ -71,12 +71,17 @@ def test_layers_and_stamp_come_from_the_record_beside(plan_of: Make, here: Path)
     assert alone.layer_info is None and any("no layers are known: there is no record" in note for note in alone.notes)
     model = here / "net.hbm"
     facts = {"nodes": [{"name": "conv", "on": "BPU"}]}
-    record = {"artifact_sha256": staged(str(model)).sha256, "build": {"performance_only": "made up", "facts": facts}}
+    build: dict[str, Any] = {"performance_only": "made up", "facts": facts}
+    record = {"artifact_sha256": staged(str(model)).sha256, "build": build}
     (here / "net.hbm.json").write_text(json.dumps(record))
     known = timed(plan_of, here, words)
     assert known.layer_info is not None and known.layer_info.layers == facts["nodes"]
     assert list(known.layer_info.bindings) == ["x", "out"]
     assert known.warnings == ("performance only: made up",)
+    build["target"] = "nash-m"
+    (here / "net.hbm.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match="was built for nash-m, not for nash-p"):
+        timed(plan_of, here, "--iterations=20", "nash-p")
     only = timed(plan_of, here, f"{words} --skipInference")
     assert only.skipped and only.layer_info is not None
 

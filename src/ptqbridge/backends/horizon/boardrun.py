@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ptqbridge.backends.horizon.beside5 import layer_info, look_beside
+from ptqbridge.backends.horizon.beside5 import Beside, layer_info, look_beside
 from ptqbridge.backends.horizon.board import Board, Session
 from ptqbridge.backends.horizon.boardfiles import TOOL, Staged
 from ptqbridge.backends.horizon.boardlog import (
@@ -21,7 +21,7 @@ from ptqbridge.backends.horizon.boardlog import (
 from ptqbridge.backends.horizon.boardtensor import outputs_of
 from ptqbridge.backends.horizon.boardvisit import Argv, Visit, visit
 from ptqbridge.backends.horizon.marches import MARCHES, March
-from ptqbridge.errors import ToolchainFailed
+from ptqbridge.errors import InputError, ToolchainFailed
 from ptqbridge.measure.outcome import Outcome
 from ptqbridge.measure.statistics import Distribution, describe
 from ptqbridge.measure.summary import Performance
@@ -104,6 +104,10 @@ def _without(argv: Argv, *names: str) -> Argv:
 
 
 def _measured(plan: Plan, stay: Visit) -> Outcome:
+    beside = look_beside(stay.artifact, stay.model.sha256)
+    built = beside.record.get("build", {}).get("target", plan.target.name)
+    if built != plan.target.name:
+        raise InputError(f"{stay.artifact} was built for {built}, not for {plan.target.name}")
     commands = commands_of(plan)
     stay.bring([stay.model])
     info: ModelInfo | None = None
@@ -117,7 +121,7 @@ def _measured(plan: Plan, stay: Visit) -> Outcome:
     done = _carry_out(stay, commands)
     timed = [_perf(each) for each in done if each.command.kind in ("perf", "sweep")]
     timed = _enough(stay, commands, timed)
-    return _outcome(plan, stay, done, timed, info, inputs)
+    return _outcome(plan, stay, beside, done, timed, info, inputs)
 
 
 def recipe_of(preprocess: Preprocess) -> Recipe | None:
@@ -189,6 +193,7 @@ def device(march: March) -> dict[str, object]:
 def _outcome(
     plan: Plan,
     stay: Visit,
+    beside: Beside,
     done: Sequence[Done],
     perfs: Sequence[Perf],
     info: ModelInfo | None,
@@ -205,7 +210,6 @@ def _outcome(
     if spec.reports.wants_profile:
         layers = _layers(done)
         notes.append("the profile holds the mean time of each segment over all frames, as the board's tool wrote it")
-    beside = look_beside(stay.artifact, stay.model.sha256)
     tensors = [tensor.name for tensor in (*info.inputs, *info.outputs)] if info else []
     table, unknown = layer_info(spec.reports, beside, tensors)
     notes += [unknown] if unknown else []
