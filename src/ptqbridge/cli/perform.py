@@ -77,7 +77,7 @@ def _perform(invocation: Invocation, plan: Plan, backend: Backend, log: TrtLog) 
     log.info(*echo_lines(effective(options)))
     if not options.value("dryRun"):
         check_files(plan)
-    log.info(*device_lines(backend.device_info(plan)))
+        log.info(*device_lines(backend.device_info(plan)))  # a plan needs no device
     _say_mapping(plan, log)
     folder = out_folder(invocation, invocation.requests[0], invocation.requests)
     if folder:

@@ -105,6 +105,20 @@ def test_no_engine(content: bytes, says: str, ran: Ran) -> None:
     assert status == 3 and says in errors(err)[0]
 
 
+def test_the_head_of_an_engine_is_read_without_a_gpu(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ptqbridge.backends.tensorrt.run.missing_device", lambda: "no GPU")
+    status, _, out = ran("--getPlanVersionOnly", content=b"ftrt" + bytes(20) + bytes((10, 3, 0, 1)))
+    assert status == 0 and "Plan was created with TensorRT version 10.3.0.1" in out
+    status, err, _ = ran("--getPlanVersionOnly", content=b"no engine at all, but long enough")
+    assert status == 3 and "expected a TensorRT engine" in errors(err)[0]
+
+
+def test_a_dry_run_needs_no_gpu(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ptqbridge.backends.tensorrt.run.missing_device", lambda: "no GPU")
+    status, err, out = ran("--dryRun")
+    assert (status, errors(err)) == (0, []) and "Dry run: nothing was built or run." in out
+
+
 def test_an_engine_of_another_version_or_gpu(ran: Ran) -> None:
     status, err, _ = ran(content=b"ftrt" + bytes(20) + bytes((10, 3, 0, 1)) + b"x", fail="deserialize")
     assert status == 3

@@ -265,6 +265,15 @@ def test_the_emitted_script_makes_the_same_calls(
     ]
 
 
+def test_a_timing_cache_that_cannot_be_written_is_found_before_the_build(
+    model: Path, plan_of: PlanOf, tensorrt: Callable[..., Any]
+) -> None:
+    api = tensorrt("8.6.1")
+    with pytest.raises(InputError, match=r"--timingCacheFile: cannot write gone/t\.cache: its folder does not exist"):
+        built(plan_of("8.6.1", "--onnx=m.onnx", "--timingCacheFile=gone/t.cache", "--saveEngine=e.engine"))
+    assert not api.CALLS
+
+
 def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ptqbridge.backends.tensorrt.run.missing_module", lambda: "no module")
 

@@ -23,7 +23,7 @@ def test_version(tmp_path: Path) -> None:
     [
         (b"", "an empty file"),
         (b"\x08\x07onnx" + bytes(40), "begins with"),
-        (HEAD[:20], "expected a TensorRT engine"),
+        (HEAD[:20], "expected a TensorRT engine, found one of 20 bytes that begins with"),
         (b"ftrt\x01" + bytes(30), "serialization 1"),
     ],
 )

@@ -44,7 +44,12 @@ class TensorRTBackend:
         return run(plan, artifact, say=say)
 
     def device_info(self, plan: Plan) -> Mapping[str, object]:
-        """The GPU, for the log. Raises ToolchainMissing when there is none, or none of that number."""
+        """The GPU, for the log; nothing where only the head of an engine file is read, which needs none.
+
+        Raises ToolchainMissing when there is none, or none of that number.
+        """
+        if plan.settings.get("head", False):
+            return {}
         from ptqbridge.backends.tensorrt.cuda import CudaError
         from ptqbridge.backends.tensorrt.device import open_device
 

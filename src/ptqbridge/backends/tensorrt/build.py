@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ptqbridge.backends.tensorrt.cache import check_cache
+from ptqbridge.backends.tensorrt.call import read_call
 from ptqbridge.backends.tensorrt.layers import compare, enforce, unknown_layers, wishes
 from ptqbridge.backends.tensorrt.native import Native
 from ptqbridge.backends.tensorrt.perform import Performer, build_part
@@ -149,6 +151,16 @@ def check_files(plan: Plan) -> None:
     for option, path in (("calib", calibration.cache), ("calibData", calibration.data)):
         if path and not os.path.exists(path):
             raise InputError(f"--{option}: {path} was not found")
+    for cache in timing_caches(plan.settings["calls"]):
+        if not os.path.isdir(os.path.dirname(cache) or "."):  # it is written when the engine has been built
+            raise InputError(f"--timingCacheFile: cannot write {cache}: its folder does not exist")
+
+
+def timing_caches(calls: Iterable[str]) -> Iterator[str]:
+    """The files that calls merge timings into."""
+    for text in calls:
+        if text.startswith("merge_timing_cache("):
+            yield ast.literal_eval(read_call(text).arguments[0])
 
 
 def needs_preparation(plan: Plan) -> bool:

@@ -187,7 +187,7 @@ class _Job:
             if profiler:
                 profiler.start()
             state.start()
-            with _collector_off(), self._callbacks(contexts, bindings):
+            with collector_off(), self._callbacks(contexts, bindings):
                 result = run_loop(streams, self._loop(), zero=self._zero(zero, main), attach=self._attached)
             trace = merge([stream.trace() for stream in streams])
             gpu = state.facts()
@@ -289,16 +289,3 @@ class _Job:
                 "python": platform.python_version(),
             },
         }
-
-
-@contextmanager
-def _collector_off() -> Iterator[None]:
-    """No garbage collection inside: its pauses would land in single queries, and a capture must not free memory."""
-    was_on = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

@@ -23,7 +23,9 @@ def plan_version(path: str | os.PathLike[str], option: str = "--loadEngine: ") -
     except OSError as error:
         raise InputError(f"{option}cannot read {shown}: {error.strerror}") from None
     if len(head) < HEAD or not head.startswith(TAG):
-        found = "an empty file" if not head else f"one that begins with {head[:4]!r}"
+        found = "an empty file" if not head else f"one of {len(head)} bytes that begins with {head[:4]!r}"
+        if len(head) == HEAD:
+            found = f"one that begins with {head[:4]!r}"
         raise InputError(f"{option}expected a TensorRT engine, found {found}: {shown}")
     if head[4:8] != b"\0\0\0\0":
         raise InputError(f"{option}{shown} has an unknown form (serialization {int.from_bytes(head[4:8], 'little')})")
