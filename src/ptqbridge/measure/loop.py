@@ -5,6 +5,7 @@ Semantics after NVIDIA/TensorRT samples/common/sampleInference.cpp, v8.6.1 (``in
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -229,3 +230,16 @@ def _float32(value: float) -> float:
         return float(unpack("f", pack("f", value))[0])
     except OverflowError:
         return float("inf") if value > 0 else float("-inf")
+
+
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """No garbage collection inside: its pauses would land in single queries, and a capture must free no memory."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

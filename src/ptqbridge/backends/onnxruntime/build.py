@@ -216,7 +216,9 @@ class _Maker:
     def _calibrate(self, prepared: Prepared, tensors: list[str], samples: Samples) -> Any:
         wanted = self.plan.build.calibration
         total = len(samples)
-        self.say(f"calibrating {len(tensors)} tensors with {total} samples ({self.settled.algorithm})")
+        self.say(
+            f"calibrating {len(tensors)} tensors with {total} sample{'s' * (total != 1)} ({self.settled.algorithm})"
+        )
         estimate = memory_estimate(prepared.proto, tensors, samples, algorithm=self.settled.algorithm)
         self.say(estimate.text(wanted.memory_cap))
         progress = self.progress

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from ptqbridge.backends.onnxruntime.device import cpu_info
 from ptqbridge.backends.onnxruntime.inputs import load_inputs, resolve_shapes, shape_ranges
 from ptqbridge.backends.onnxruntime.session import SessionPolicy, default_threads, open_session, runtime_errors
 from ptqbridge.errors import InputError
-from ptqbridge.measure.loop import ENDLESS_WARNING, LoopPolicy, run_loop
+from ptqbridge.measure.loop import ENDLESS_WARNING, LoopPolicy, collector_off, run_loop
 from ptqbridge.measure.outcome import LayerInfo, Outcome
 from ptqbridge.measure.sync_stream import SyncStream
 from ptqbridge.measure.text import dimensions
@@ -169,7 +168,7 @@ class _Job:
             bounds = [bind(self.session, outcome.inputs) for _ in range(self.spec.streams)]
         self._say_outputs(bounds[0])
         streams = [SyncStream(bound.call) for bound in bounds]
-        with _collector_off(), self._query_errors():
+        with collector_off(), self._query_errors():
             result = run_loop(streams, self._loop())
         trace: Trace = merge([stream.trace() for stream in streams])
         performance = summarize(
@@ -203,7 +202,7 @@ class _Job:
 
         with profiler.profiled(self.artifact, self.policy) as (session, end), self._query_errors():
             bound = bind(session, outcome.inputs)
-            with _collector_off():
+            with collector_off():
                 result = run_loop([SyncStream(query)], replace(self._loop(), threads=False), stop_event=stop)
             layers, count = profiler.layer_times(islice(profiler.read_runs(end()), BINDING_QUERIES, None))
         notes = list(outcome.notes)
@@ -258,16 +257,3 @@ class _Job:
     def _say_outputs(self, bound: Bound) -> None:
         for name, array in bound.buffers.items():
             self.say(f"Output binding for {name} with dimensions {dimensions(array.shape)} is created.")
-
-
-@contextmanager
-def _collector_off() -> Iterator[None]:
-    """No garbage collection inside: its pauses would land in single queries."""
-    was_on = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

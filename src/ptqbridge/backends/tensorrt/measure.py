@@ -25,7 +25,7 @@ from ptqbridge.backends.tensorrt.rules.book import quoted
 from ptqbridge.backends.tensorrt.run import require
 from ptqbridge.backends.tensorrt.tensors import Bindings
 from ptqbridge.errors import InputError, ToolchainFailed
-from ptqbridge.measure.loop import ENDLESS_WARNING, LoopPolicy, run_loop
+from ptqbridge.measure.loop import ENDLESS_WARNING, LoopPolicy, collector_off, run_loop
 from ptqbridge.measure.outcome import LayerInfo, Outcome
 from ptqbridge.plan import Plan
 
