@@ -19,7 +19,8 @@ def compiler(view: View) -> Iterator[Finding]:
     cores = view.get(f"{COMP}.core_num")
     most = view.march.cores if view.recent or not view.journey6 else 2
     if view.journey6 and isinstance(cores, int) and cores > most:
-        yield Finding(f"{COMP}.core_num", cores, f"expected 1 to {most} on {view.march.name}", "cores")
+        able = f"1 to {most}" if most > 1 else "1"
+        yield Finding(f"{COMP}.core_num", cores, f"expected {able} on {view.march.name}", "cores")
     elif view.journey6 and isinstance(cores, int) and cores > view.march.cores:
         expected = f"is more than {view.march.name} has: no board of it can run the model"
         yield Finding(f"{COMP}.core_num", cores, expected, "cores", WARNING)

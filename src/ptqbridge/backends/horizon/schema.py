@@ -48,7 +48,7 @@ class Key:
         if self.kind == "bool":
             return "true or false (a YAML boolean, without quotes)"
         if self.allowed:
-            words = ", ".join(self.allowed)
+            words = ", ".join(word or "'' (nothing)" for word in self.allowed)
             return f"one of {words}" if self.kind == "text" else f"entries joined by ';', each one of {words}"
         if self.kind in ("int", "number"):
             return ("a whole number" if self.kind == "int" else "a number") + self._bounds()
