@@ -295,7 +295,7 @@ def hb_mapper_case() -> tuple[onnx.ModelProto, list[dict[str, np.ndarray]], dict
         ("max_p0.999", {"algorithm": "percentile", "percentile": 99.9}, 1e-4),
         ("max_p0.9999", {"algorithm": "percentile", "percentile": 99.99}, 1e-4),
         ("max_p0.99995", {"algorithm": "percentile", "percentile": 99.995}, 1e-4),
-        ("kl", {"algorithm": "kl"}, 1e-2),  # two averages of divergences differ by 1e-7 there
+        ("kl", {"algorithm": "kl"}, 2e-3),  # one threshold is a bin of 1100 off
     ],
 )
 def test_thresholds_are_those_of_hb_mapper(theirs: str, ours: dict[str, Any], tolerance: float) -> None:
@@ -316,11 +316,11 @@ def test_default_chooses_what_hb_mapper_chose() -> None:
         assert ranges.tensors[name].amax == pytest.approx(threshold, rel=1e-4)
 
 
-def test_mix_begins_as_hb_mapper_does_or_with_an_equal() -> None:
-    """It begins with max; here kl is better by 1e-7, since one of its thresholds is 0.1 % off."""
+def test_mix_chooses_what_hb_mapper_chose() -> None:
+    """Its base max, though here kl leads by 1e-7, since one of its thresholds is a bin off."""
     model, samples, methods = hb_mapper_case()
     ranges = calibrate(model, list(methods["mix"]), samples, scheme="horizon", algorithm="mix")
-    scores: Any = ranges.details["candidates"]
-    assert methods["mix"] == methods["max"]
-    assert scores["max"] == pytest.approx(scores[ranges.details["base"]], abs=2e-7)
+    assert ranges.details["base"] == "max"
     assert not ranges.details["sensitive"]
+    for name, threshold in methods["mix"].items():
+        assert ranges.tensors[name].amax == pytest.approx(threshold, rel=1e-5)

@@ -251,3 +251,10 @@ def test_the_float_model_is_not_changed(build: Build, measure: Measure) -> None:
     before = proto.SerializeToString()
     quantize(proto, measure(proto, observed_tensors(proto), FEED))
     assert proto.SerializeToString() == before
+
+
+@pytest.mark.parametrize(("scheme", "words"), [("tensorrt", "quantize_explicit"), ("horizon", "make_twin")])
+def test_other_schemes_are_named_where_they_live(build: Build, measure: Measure, scheme: str, words: str) -> None:
+    proto = build("y = Conv(x, w, b)", **W)
+    with pytest.raises(ValueError, match=words):
+        quantize(proto, measure(proto, observed_tensors(proto), FEED), scheme=scheme)

@@ -25,6 +25,11 @@ OLDEST_QDQ_OPSET = 10
 PER_CHANNEL_OPSET = 13
 """The first opset whose DequantizeLinear takes one scale per channel (attribute axis)."""
 
+_ELSEWHERE = {
+    "tensorrt": "ptqbridge.quantize.explicit.quantize_explicit",
+    "horizon": "ptqbridge.quantize.twin.make_twin",
+}
+
 WEIGHT_TOP = 127
 """The largest weight magnitude as an integer; -128 is not used, so that the range is symmetric."""
 
@@ -66,9 +71,14 @@ def quantize(
     Below opset 13 weights get one scale per tensor, since DequantizeLinear has no axis there; `prepare` raises the
     opset where it can.
 
+    This writes what ONNX Runtime's integer kernels take. For ``tensorrt`` see `ptqbridge.quantize.explicit`. For
+    ``horizon`` there is no quantized ONNX model, only a float twin that rounds alike: `ptqbridge.quantize.twin`.
+
     Raises InputError when ``ranges`` lacks a tensor or the opset is below 10 (no DequantizeLinear at all), and
-    ValueError for an unknown scheme.
+    ValueError for another scheme, naming where it is served.
     """
+    if scheme in _ELSEWHERE:
+        raise ValueError(f"scheme {scheme!r} is not written here: use {_ELSEWHERE[scheme]}")
     opset = opset_of(proto)
     if opset < OLDEST_QDQ_OPSET:
         raise InputError(f"the model's opset {opset} has no QuantizeLinear; export it with opset 13 or later")

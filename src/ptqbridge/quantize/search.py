@@ -6,7 +6,8 @@ Both follow Horizon's hb_mapper 1.24.3, whose rules were found by running it on 
 model on the first sample, by cosine, averaged over the outputs. If that is below 0.995, each is tried once more with
 non-negative tensors as uint8. (hb_mapper then also tries thresholds per channel, which no range file can hold.)
 
-``mix`` (tensor-wise): the base is the method whose twin with float weights comes nearest. Each tensor is then rounded
+``mix`` (tensor-wise): the base is the method whose twin with float weights comes nearest (for horizon ``kl`` only when
+it leads by more than 2e-7). Each tensor is then rounded
 alone; where that leaves a cosine below 0.999 the other methods are tried for it, and the best one wins.
 """
 
@@ -32,6 +33,10 @@ Candidates = Mapping[str, Mapping[str, TensorRange]]
 SATISFYING = 0.995
 SENSITIVE = 0.999
 _ORDERS = {("horizon", "default"): ("kl", "max", "percentile"), ("horizon", "mix"): ("max", "percentile", "kl")}
+
+_KL_LEAD = 2e-7
+"""By how much ``kl`` must lead as the base of horizon's ``mix``: our thresholds for it differ from hb_mapper's by a bin
+or more now and then, which turns scores as near as this, three steps of float32, around."""
 
 JUDGED = {"horizon": 1}
 """How many of the first samples are compared, as in hb_mapper. Otherwise:"""
@@ -144,6 +149,10 @@ def choose_mix(judge: Judge, candidates: Candidates) -> Choice:
     """A method for the whole model, and others for the tensors whose rounding alone hurts."""
     scores = {method: judge.score(ranges, weights=False) for method, ranges in candidates.items()}
     base = _best(scores)
+    if judge.scheme == "horizon" and base == "kl":
+        others = {method: score for method, score in scores.items() if method != "kl"}
+        if others and scores["kl"] - max(others.values()) <= _KL_LEAD:
+            base = _best(others)
     chosen = dict(candidates[base])
     sensitive: dict[str, dict[str, float]] = {}
     for root in dict.fromkeys(judge.roots.values()):

@@ -179,9 +179,11 @@ def horizon_kl_threshold(counts: npt.NDArray[np.int64], width: float, amax: floa
     stop: (i + 4.5) * width for the stops i to i + 8, at most ``amax``. When everything lies in the last bin, as for a
     constant tensor, no stop says anything, and it is the middle of the ninth bin from the end.
 
-    The rule was found from some thousand histograms given to the calibrating operator of version 1.24.3. Of 1000
-    tensors of 30 and more values 997 got the same threshold, of 400 histograms with few values far beyond the rest 390.
-    The others had averages that differ by rounding only. The share of an empty last group is known to a factor of 2.
+    The rule was found from some thousand histograms given to the calibrating operator of version 1.24.3. Where the best
+    averages lie more than about 1e-6 apart, the answer is the operator's: for all of 80 random histograms of 1000 and
+    30 000 values. Nearer than that something is still unknown, which shows with many values, whose tails are flat: of
+    160 histograms of 300 000 values 139 agreed, of 60 of a million 31; the others were up to 40 bins off, most of them
+    higher than the operator's. It is not rounding, since multiples of the counts change nothing.
     """
     counts = counts.copy()
     counts[0] = 0
