@@ -1,6 +1,6 @@
 """Rules: what one option becomes on one backend, with its verdict and the reason.
 
-A backend's ``rules.py`` fills one ``Rulebook`` in the order of the option table. The same rules serve ``explain``, the
+A backend's ``rules`` fill one ``Rulebook`` in the order of the option table. The same rules serve ``explain``, the
 generated tables and the build itself, so that what is said and what is done cannot drift apart.
 """
 

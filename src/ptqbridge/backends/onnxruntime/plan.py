@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from ptqbridge.backends.onnxruntime.context import Context
 from ptqbridge.backends.onnxruntime.defaults import DEFAULT_ALGORITHM
-from ptqbridge.backends.onnxruntime.rules import RULES, Context
+from ptqbridge.backends.onnxruntime.rules import RULES
 from ptqbridge.plan import Filled, Plan, Request, Step, Target, map_options
 from ptqbridge.rulebook import Outcome
 from ptqbridge.spec import BuildSpec, RunSpec
