@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -64,11 +65,12 @@ class Method(Protocol):
         """The range of ``tensor`` under its name; in a search, that of each candidate under ``CANDIDATE:NAME``."""
 
 
-class _One:
+class _One(ABC):
     """A method with one answer."""
 
+    @abstractmethod
     def range_of(self, tensor: str, findings: Findings) -> TensorRange:
-        raise NotImplementedError
+        """See ``Method``."""
 
     def ranges_of(self, tensor: str, findings: Findings) -> dict[str, TensorRange]:
         return {tensor: self.range_of(tensor, findings)}
