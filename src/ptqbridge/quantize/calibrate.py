@@ -115,8 +115,9 @@ def calibrate(
         batch = KL_BATCH if calibrates_in_batches(proto) else 1
         seen = collect(first, islice(samples, batch), workers=crew, session=session)
         peaks = {name: extremes.amax for name, extremes in seen.extremes.items()}
-        method: Method = HorizonKl(peaks) if algorithm == "kl" else Candidates(algorithm, peaks, len(samples))
-        method.details["first_batch"] = batch
+        kl = HorizonKl(peaks, partial(_batch_peaks, proto, facts, samples, batch, crew))
+        kl.details["first_batch"] = batch
+        method: Method = kl if algorithm == "kl" else Candidates(algorithm, kl, len(samples))
     elif algorithm == "percentile":
         method = Percentile(algorithm, effective, len(samples))
     elif algorithm == "legacy" and regression_cutoff == 1.0:
@@ -176,6 +177,16 @@ def calibrate(
         tensors=MappingProxyType(found_ranges),
         details=MappingProxyType(details),
     )
+
+
+def _batch_peaks(
+    proto: onnx.ModelProto, facts: GraphFacts, samples: Samples, batch: int, crew: int, tensors: Sequence[str]
+) -> Iterator[dict[str, float]]:
+    """See ``BatchPeaks``."""
+    observation = observe(proto, tensors, values=False, facts=facts)
+    session, rest = open_session(observation), iter(samples)
+    while (seen := collect(observation, islice(rest, batch), workers=crew, session=session)).samples:
+        yield {name: extremes.amax for name, extremes in seen.extremes.items()}
 
 
 def _search(

@@ -203,17 +203,18 @@ class SteppedHistogram:
     """Counts of ``|x|`` in bins of a width fixed beforehand: ``bins`` of them up to ``peak``, and more as needed.
 
     ``peak`` itself counts in the last of the first ``bins``. At most ``most`` bins are made; what lies beyond counts in
-    the last. With a ``peak`` of zero there is no width, and nothing is counted.
+    the last. With a ``peak`` of zero there is no width, and nothing is counted. ``merged``: how many such bins are one.
     """
 
-    def __init__(self, peak: float, bins: int, most: int, scratch: Scratch | None = None) -> None:
-        self.width = peak / bins
-        self.counts = np.zeros(bins, np.int64)
+    def __init__(self, peak: float, bins: int, most: int, scratch: Scratch | None = None, merged: int = 1) -> None:
+        self.width = peak / bins * merged
+        self.counts = np.zeros(-(-bins // merged), np.int64)
         self._most = most
         self._scratch = scratch or Scratch()
         self._scale = np.float32(bins / peak) if peak else np.float32(0.0)
         while np.float32(peak) * self._scale >= bins:
             self._scale = np.nextafter(self._scale, np.float32(0.0))
+        self._scale /= np.float32(merged)
 
     def add(self, values: Values, low: float | None = None, high: float | None = None) -> tuple[float, float]:
         """Count one sample's values; see ``Collector``."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,9 @@ ALGORITHMS = ("max", "minmax", "percentile", *HISTOGRAM_THRESHOLDS, "legacy", "k
 
 KL_BATCH = 8
 """Samples in hb_mapper's first calibration batch, whose largest magnitude sets the width of the bins of ``kl``."""
+
+BatchPeaks = Callable[[Sequence[str]], Iterable[Mapping[str, float]]]
+"""Looks at all samples again: of each batch, the largest magnitude of each tensor named."""
 
 _KL_BINS = 1024
 _KL_MOST_BINS = 16384
@@ -144,21 +147,60 @@ class HistogramSearch(_One):
         return clipped(extremes, threshold, self.name)
 
 
+class KlBins(NamedTuple):
+    """The bins that hb_mapper's ``kl`` ends with: as wide as ``merged`` of the 1024 that reach up to ``peak``."""
+
+    peak: float
+    merged: int = 1
+
+    @property
+    def limit(self) -> float:
+        """The largest magnitude that they can hold."""
+        return self.peak / _KL_BINS * self.merged * _KL_MOST_BINS
+
+
+def kl_bins(peaks: Iterable[float]) -> KlBins:
+    """The bins after batches with these largest magnitudes, as the operator of hb_mapper 1.24.3 was seen to make them.
+
+    The first batch that is not all zero sets the width. When one needs more than 16384 bins, as many bins become one
+    as 8192 fits into what it needs.
+    """
+    bins = KlBins(0.0)
+    for peak in peaks:
+        if bins.peak == 0.0:
+            bins = KlBins(peak)
+        elif peak > bins.limit:
+            needed = peak / (bins.peak / _KL_BINS * bins.merged)
+            bins = KlBins(bins.peak, bins.merged * int(needed // (_KL_MOST_BINS // 2)))
+    return bins
+
+
 class HorizonKl(_One):
     """Clips where hb_mapper's ``kl`` does. ``peaks`` are the largest magnitudes of its first batch, per tensor."""
 
     name = "kl"
     sees_values = True
 
-    def __init__(self, peaks: Mapping[str, float]) -> None:
+    def __init__(self, peaks: Mapping[str, float], batch_peaks: BatchPeaks) -> None:
         self.details: dict[str, object] = {"bins": _KL_BINS, "first_batch": KL_BATCH}
-        self._peaks = peaks
+        self._bins = {name: KlBins(peak) for name, peak in peaks.items()}
+        self._batch_peaks = batch_peaks
 
     def collector(self, tensor: str, size: int, scratch: Scratch) -> SteppedHistogram:
-        return SteppedHistogram(self._peaks.get(tensor, 0.0), _KL_BINS, _KL_MOST_BINS, scratch)
+        peak, merged = self._bins.get(tensor, KlBins(0.0))
+        return SteppedHistogram(peak, _KL_BINS, _KL_MOST_BINS, scratch, merged)
 
     def wants_another_pass(self, findings: Findings) -> bool:
-        return False
+        """Where the first batch was all zeros, or a later one goes beyond all bins, their width is another one."""
+        beyond = [
+            name
+            for name in findings.collectors
+            if findings.extremes[name].amax > self._bins.get(name, KlBins(0.0)).limit
+        ]
+        if beyond:
+            batches = list(self._batch_peaks(beyond))
+            self._bins.update({name: kl_bins(batch.get(name, 0.0) for batch in batches) for name in beyond})
+        return bool(beyond)
 
     def range_of(self, tensor: str, findings: Findings) -> TensorRange:
         extremes, histogram = findings.extremes[tensor], findings.collectors[tensor]
@@ -171,18 +213,19 @@ class Candidates:
     sees_values = True
     PERCENT = 99.995
 
-    def __init__(self, name: str, peaks: Mapping[str, float], samples: int) -> None:
+    def __init__(self, name: str, kl: HorizonKl, samples: int) -> None:
         self.name = name
         self._percentile = Percentile("percentile", self.PERCENT, samples)
         self._max = Max("max")
-        self._kl = HorizonKl(peaks)
+        self._kl = kl
         self.details: dict[str, object] = {**self._kl.details, **self._percentile.details}
 
     def collector(self, tensor: str, size: int, scratch: Scratch) -> Both:
         return Both(self._percentile.collector(tensor, size, scratch), self._kl.collector(tensor, size, scratch))
 
     def wants_another_pass(self, findings: Findings) -> bool:
-        return self._percentile.wants_another_pass(_part(findings, "first"))
+        values = self._percentile.wants_another_pass(_part(findings, "first"))
+        return self._kl.wants_another_pass(_part(findings, "second")) or values
 
     def range_of(self, tensor: str, findings: Findings) -> TensorRange:
         return self._percentile.range_of(tensor, _part(findings, "first", tensor))
