@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -69,13 +70,21 @@ def test_estimate_counts_what_is_held(proto: onnx.ModelProto, samples: list[dict
 
 
 def test_memory_is_given_back_where_the_system_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    give_back()
+    asked: list[object] = []
+
+    def library(name: str | None) -> SimpleNamespace:
+        asked.append(name)
+        return SimpleNamespace(malloc_trim=asked.append)
 
     def no_library(name: str | None) -> None:
+        asked.append("no library")
         raise OSError(name)
 
+    monkeypatch.setattr(ctypes, "CDLL", library)
+    give_back()
     monkeypatch.setattr(ctypes, "CDLL", no_library)
     give_back()
+    assert asked == [None, 0, "no library"]
 
 
 def test_a_session_works_without_the_bytes_it_was_made_of(

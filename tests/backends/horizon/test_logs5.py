@@ -167,9 +167,11 @@ def test_a_log_cut_anywhere_is_read(length: int) -> None:
 
 @given(st.text(max_size=200))
 def test_no_text_breaks_the_parser(text: str) -> None:
-    parse_log(text)
-    list(estimates(text))
-    Stages().hear(text)
+    record = parse_log(text)
+    assert json.loads(json.dumps(record.to_dict(), allow_nan=False)).keys() == record.to_dict().keys()
+    assert all(estimate.subgraph in text for estimate in estimates(text))
+    stage = Stages().hear(text)
+    assert stage is None or 0 <= stage.percent <= 100
 
 
 def test_stages() -> None:

@@ -51,9 +51,11 @@ def test_everything_missing_is_named_with_the_way_out(monkeypatch: pytest.Monkey
 
 
 def test_a_complete_machine_is_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "missing_module", lambda: "")
-    monkeypatch.setattr(run, "missing_device", lambda: "")
+    asked: list[str] = []
+    monkeypatch.setattr(run, "missing_module", lambda: asked.append("module") or "")
+    monkeypatch.setattr(run, "missing_device", lambda: asked.append("device") or "")
     run.require()
+    assert asked == ["module", "device"]
 
 
 def test_the_module_is_looked_for_but_not_imported(monkeypatch: pytest.MonkeyPatch) -> None:

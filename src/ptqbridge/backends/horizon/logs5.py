@@ -18,7 +18,7 @@ from ptqbridge.toolchains.local import clean
 _RECORD = re.compile(
     r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) (?:(DEBUG|INFO|WARNING|ERROR|CRITICAL) |file: \S+ func: \S+ line No: \d+ )"
 )
-_FPS = re.compile(r"FPS=([\d.]+), latency = ([\d.]+) (us|ms|s), DDR = (\d+) bytes\s+\(see (\S+)\.html\)")
+_FPS = re.compile(r"FPS=(\d+(?:\.\d+)?), latency = (\d+(?:\.\d+)?) (us|ms|s), DDR = (\d+) bytes\s+\(see (\S+)\.html\)")
 _ERROR = re.compile(r"\*\*\* ERROR-OCCUR-DURING \{([\w.-]+)\} \*\*\*[, ]*error message: ?(.*)", re.DOTALL)
 _VERSION = re.compile(r"(hb_mapper|hbdk|hbdk runtime|horizon_nn) version *:? *(\d[\w.]*)")
 _SAMPLES = re.compile(r"There are (\d+) samples in the data set|num of calibration data: (\d+)")
