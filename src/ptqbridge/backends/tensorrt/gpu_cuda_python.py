@@ -106,7 +106,7 @@ class Memory:
 class Buffer:
     """See ``device.Buffer``."""
 
-    def __init__(self, size: int, *, managed: bool) -> None:
+    def __init__(self, size: int, *, managed: bool = False) -> None:
         import numpy as np
 
         self.size, self.managed = size, managed
@@ -176,6 +176,13 @@ class Graph:
 class CudaPythonDevice:
     """See ``device.Device``."""
 
+    # Makers, see ``device.Device``.
+    stream = staticmethod(Stream)
+    event = staticmethod(Event)
+    buffer = staticmethod(Buffer)
+    memory = staticmethod(Memory)
+    graph = staticmethod(Graph)
+
     def __init__(self, index: int) -> None:
         """Raises CudaError when there is no such device."""
         _made(driver.cuInit, 0)
@@ -197,26 +204,6 @@ class CudaPythonDevice:
         """See ``device.Device``."""
         self.leave()
         _made(driver.cuDevicePrimaryCtxRelease, self.made)
-
-    def stream(self) -> Stream:
-        """See ``device.Device``."""
-        return Stream()
-
-    def event(self, *, spin: bool) -> Event:
-        """See ``device.Device``."""
-        return Event(spin=spin)
-
-    def buffer(self, size: int, *, managed: bool = False) -> Buffer:
-        """See ``device.Device``."""
-        return Buffer(size, managed=managed)
-
-    def memory(self, size: int) -> Memory:
-        """See ``device.Device``."""
-        return Memory(size)
-
-    def graph(self, stream: Stream, launch: Callable[[], object]) -> Graph:
-        """See ``device.Device``."""
-        return Graph(stream, launch)
 
     def fetch(self, address: int, size: int) -> Bytes:
         """See ``device.Device``."""

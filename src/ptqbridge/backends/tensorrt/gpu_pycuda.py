@@ -117,7 +117,7 @@ class Memory:
 class Buffer:
     """See ``device.Buffer``."""
 
-    def __init__(self, size: int, *, managed: bool) -> None:
+    def __init__(self, size: int, *, managed: bool = False) -> None:
         import numpy as np
 
         self.size, self.managed = size, managed
@@ -159,6 +159,12 @@ class Buffer:
 class PycudaDevice:
     """See ``device.Device``."""
 
+    # Makers, see ``device.Device``.
+    stream = staticmethod(Stream)
+    event = staticmethod(Event)
+    buffer = staticmethod(Buffer)
+    memory = staticmethod(Memory)
+
     def __init__(self, index: int) -> None:
         """Raises CudaError when there is no such device."""
         with _told():
@@ -187,22 +193,6 @@ class PycudaDevice:
         self.leave()
         with _told():
             self.context.detach()
-
-    def stream(self) -> Stream:
-        """See ``device.Device``."""
-        return Stream()
-
-    def event(self, *, spin: bool) -> Event:
-        """See ``device.Device``."""
-        return Event(spin=spin)
-
-    def buffer(self, size: int, *, managed: bool = False) -> Buffer:
-        """See ``device.Device``."""
-        return Buffer(size, managed=managed)
-
-    def memory(self, size: int) -> Memory:
-        """See ``device.Device``."""
-        return Memory(size)
 
     def graph(self, stream: Stream, launch: Callable[[], object]) -> gpu.Graph:
         """See ``device.Device``."""
