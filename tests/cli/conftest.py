@@ -61,3 +61,24 @@ def program(root: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 def mynet(root: Path) -> Path:
     """The folder of the example network."""
     return root / "examples" / "mynet"
+
+
+@pytest.fixture(scope="session")
+def article() -> list[str]:
+    """The switches of the article's command line: all but the model, the engine and how long it runs."""
+    return [
+        "--useCudaGraph",
+        "--noDataTransfers",
+        "--useSpinWait",
+        "--infStreams=8",
+        "--maxAuxStreams=8",
+        "--builderOptimizationLevel=5",
+        "--threads",
+        "--best",
+        "--verbose",
+        "--profilingVerbosity=detailed",
+        "--dumpProfile",
+        "--dumpLayerInfo",
+        "--separateProfileRun",
+        "--avgRuns=100",
+    ]

@@ -9,35 +9,16 @@ import pytest
 
 from ptqbridge.backends import CHIPS, TARGETS
 
-ARTICLE = [
-    "--onnx=static.onnx",
-    "--saveEngine=static.engine",
-    "--useCudaGraph",
-    "--noDataTransfers",
-    "--useSpinWait",
-    "--infStreams=8",
-    "--maxAuxStreams=8",
-    "--builderOptimizationLevel=5",
-    "--threads",
-    "--best",
-    "--verbose",
-    "--profilingVerbosity=detailed",
-    "--dumpProfile",
-    "--dumpLayerInfo",
-    "--separateProfileRun",
-    "--avgRuns=100",
-    "--iterations=1000",
-]
-
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_the_articles_command_on_every_target(ptq: Callable[..., object], target: str) -> None:
-    answer = ptq("explain", "--json", "--target", target, "--", *ARTICLE)
+def test_the_articles_command_on_every_target(ptq: Callable[..., object], article: list[str], target: str) -> None:
+    given = ["--onnx=static.onnx", "--saveEngine=static.engine", *article, "--iterations=1000"]
+    answer = ptq("explain", "--json", "--target", target, "--", *given)
     assert answer.status == 0, answer.err
     report = json.loads(answer.out)
     assert report["ok"] is True
     rows = report["verdicts"][target]
-    assert [row["option"] for row in rows if row["option"] not in ("--json", f"--target={target}")] == ARTICLE
+    assert [row["option"] for row in rows if row["option"] not in ("--json", f"--target={target}")] == given
     assert all(row["why"] or row["verdict"] == "exact" for row in rows)
     assert {"option", "verdict", "becomes", "why"} <= set(rows[0])
 

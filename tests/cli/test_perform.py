@@ -14,29 +14,11 @@ import pytest
 
 Ptq = Callable[..., object]
 QUICK = ("--duration=0", "--iterations=20", "--warmUp=0")
-ARTICLE = [
-    "--saveEngine=static.onnx",
-    "--useCudaGraph",
-    "--noDataTransfers",
-    "--useSpinWait",
-    "--infStreams=8",
-    "--maxAuxStreams=8",
-    "--builderOptimizationLevel=5",
-    "--threads",
-    "--best",
-    "--verbose",
-    "--profilingVerbosity=detailed",
-    "--dumpProfile",
-    "--dumpLayerInfo",
-    "--separateProfileRun",
-    "--avgRuns=100",
-    "--iterations=100",
-    "--duration=0",
-]
 
 
-def test_the_articles_command_line_ends_in_a_summary(ptq: Ptq, mynet: Path, tmp_path: Path) -> None:
-    answer = ptq("trtexec", "--target=cpu", f"--onnx={mynet}/mynet.onnx", *ARTICLE)
+def test_the_articles_command_line_ends_in_a_summary(ptq: Ptq, article: list[str], mynet: Path, tmp_path: Path) -> None:
+    given = [f"--onnx={mynet}/mynet.onnx", "--saveEngine=static.onnx", *article, "--iterations=100", "--duration=0"]
+    answer = ptq("trtexec", "--target=cpu", *given)
     assert answer.status == 0, answer.err
     lines = answer.out.splitlines()
     assert lines[0].startswith("&&&& RUNNING ptqbridge.trtexec [ptqbridge v000100] # ptqbridge trtexec --target=cpu")

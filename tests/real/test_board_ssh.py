@@ -279,23 +279,14 @@ def test_a_session_that_is_killed_on_the_board(board: Sshd) -> None:
     assert board.clean(empty=True)
 
 
-def test_a_terminated_run(board: Sshd) -> None:
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 130)])
+def test_a_run_that_is_stopped(board: Sshd, sent: signal.Signals, status: int) -> None:
     board.settings({"HRT_SPEED": "1"})
     process = board.start(*LONG)
     _until_running(board)
-    process.terminate()
-    process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert board.clean(empty=True)
-
-
-def test_an_interrupted_run(board: Sshd) -> None:
-    board.settings({"HRT_SPEED": "1"})
-    process = board.start(*LONG)
-    _until_running(board)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
+    assert process.returncode == status, output
     assert board.clean(empty=True)
 
 
