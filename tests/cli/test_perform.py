@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import parser
 
 Ptq = Callable[..., object]
 QUICK = ("--duration=0", "--iterations=20", "--warmUp=0")
@@ -69,6 +71,21 @@ def test_json_result(ptq: Ptq, mynet: Path) -> None:
     assert performance["measured"] == "measured here"
     assert record["versions"]["onnxruntime"]
     assert "&&&& PASSED" in answer.err
+
+
+def test_a_failed_run_of_a_model_names_the_model(ptq: Ptq, tmp_path: Path) -> None:
+    """Not the artifact that was built in passing: nobody has heard of it, and it is gone."""
+    proto = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 13]> g (int64[1] x) => (float[1] y) <float[3] w = {1, 2, 3}> '
+        "{ y = Gather(w, x) }"
+    )
+    onnx.save(proto, tmp_path / "picks.onnx")
+    answer = ptq("run", "--onnx=picks.onnx", *QUICK)
+    assert answer.status == 3
+    assert "[E] picks.onnx: the query failed: " in answer.err and "artifact.onnx" not in answer.err
+    np.array([1]).tofile(tmp_path / "x.bin")
+    report = json.loads(ptq("run", "--onnx=picks.onnx", "--loadInputs=x:x.bin", *QUICK, "--json").out)
+    assert report["run"]["artifact"] == report["build"]["artifact"] == ""
 
 
 def test_run_takes_the_stamp_of_the_artifact(ptq: Ptq, mynet: Path) -> None:

@@ -92,6 +92,8 @@ def _perform(invocation: Invocation, plan: Plan, backend: Backend, log: TrtLog) 
         if built is not None:
             _say_built(built, log)
         outcome = compared(plan, backend.run(plan, path, say=log.info))
+        if built is not None:  # "" where it is not kept
+            outcome = replace(outcome, artifact=built.artifact)
         present(outcome, plan.run.reports, log)
         for unwritten in export(outcome, plan.run.reports):
             log.warning(f"{unwritten} was not written: this run has no content for it")
@@ -134,4 +136,10 @@ def _artifact(plan: Plan, backend: Backend, say: Callable[[str], None]) -> Itera
         path = f"{folder}/artifact{backend.suffix}"
         here = replace(plan, build=replace(plan.build, artifact=path))
         built = backend.build(here, say=say, progress=None)
-        yield path, replace(built, artifact="")
+        try:
+            yield path, replace(built, artifact="")
+        except PtqbridgeError as error:  # nobody has heard of that path, and it is gone by then
+            error.message, error.hint = (
+                text.replace(path, plan.build.model.path) for text in (error.message, error.hint)
+            )
+            raise

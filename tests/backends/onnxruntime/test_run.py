@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
@@ -109,6 +110,18 @@ def test_open_dimensions_become_one_and_it_is_said(small: str) -> None:
     outcome = run(small, quick())
     assert outcome.inputs["x"].shape == (1, 3)
     assert "overriding shape to: 1x3" in outcome.warnings[0]
+
+
+def test_a_size_of_0_is_fixed_for_onnx_runtime(doubler: Callable[..., str], tmp_path: Path) -> None:
+    proto = onnx.load(doubler())
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 0
+    onnx.save(proto, tmp_path / "zero.onnx")
+    outcome = run(str(tmp_path / "zero.onnx"), quick())
+    assert outcome.inputs["x"].shape == outcome.outputs["y"].shape == (0, 3)
+    assert outcome.performance is not None and outcome.warnings == ()
+    with pytest.raises(InputError, match=r"--shapes: x:2x3 does not fit the model's x: float32\[0,3\]"):
+        run(str(tmp_path / "zero.onnx"), quick(shapes={"x": (2, 3)}))
 
 
 def test_the_artifacts_own_range(doubler: Callable[..., str]) -> None:

@@ -54,7 +54,7 @@ def run(artifact: str, spec: RunSpec, *, level: str = "all", say: Say = lambda t
     session = open_session(artifact, policy)
     load_s = (time.perf_counter_ns() - start) * 1e-9
     say(f"Engine loaded in {load_s:.6g} sec.")
-    job = _Job(artifact, spec, policy, session, inputs, say)
+    job = _Job(artifact, spec, policy, session, _as_held(inputs, session), say)
     outcome = Outcome(
         artifact,
         load_s=load_s,
@@ -70,6 +70,18 @@ def run(artifact: str, spec: RunSpec, *, level: str = "all", say: Say = lambda t
         say("Begin deserialization warmup...")
         return replace(outcome, load_times_s=time_loads(partial(open_session, artifact, policy)))
     return job.measured(outcome)
+
+
+def _as_held(inputs: Sequence[TensorSpec], session: onnxruntime.InferenceSession) -> list[TensorSpec]:
+    """``inputs`` as ONNX Runtime holds to them: a size of 0, which elsewhere means "not known", is fixed for it."""
+    held = {value.name: value.shape for value in session.get_inputs()}
+    return [
+        replace(
+            spec,
+            shape=tuple(0 if found == 0 else size for size, found in zip(spec.shape, held[spec.name], strict=True)),
+        )
+        for spec in inputs
+    ]
 
 
 @dataclass
