@@ -12,7 +12,13 @@ from ptqbridge.invocation import read_job, single_target, understand
 
 def test_help_is_nothing_to_understand() -> None:
     assert understand(["--help"], command="build") is None
-    assert understand([], command="build") is None
+    assert understand([], command="trtexec") is None
+
+
+def test_no_words_lack_a_model() -> None:
+    with pytest.raises(OptionError, match="no model: expected --onnx=MODEL") as caught:
+        understand([], command="build")
+    assert caught.value.hint == "--help shows all options"
 
 
 def test_default_and_several_targets() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ptqbridge.backends import resolve
 from ptqbridge.errors import InputError, OptionError
+from ptqbridge.options.checks import no_model
 from ptqbridge.options.given import GivenOptions
 from ptqbridge.options.parse import parse
 from ptqbridge.options.shapes import later_profiles
@@ -29,13 +30,15 @@ class Invocation:
 
 
 def understand(argv: Sequence[str], *, command: str, default_target: str = "") -> Invocation | None:
-    """Read a command line for a command; None when help was asked for.
+    """Read a command line for a command; None when help was asked for, which ``trtexec`` takes no words at all for.
 
     Raises OptionError (exit 2) for a wrong command line and InputError (exit 3) for an unreadable job file.
     """
     path = _job_path(argv)
     options = parse(argv, job=read_job(path) if path else None, job_name=os.path.basename(path))
     if options.help:
+        if not argv and command != "trtexec":
+            raise no_model()
         return None
     names = options.value("target") or ((default_target,) if default_target else ())
     if not names:

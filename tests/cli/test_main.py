@@ -70,6 +70,25 @@ def test_no_words_print_help(ptq: Callable[..., object]) -> None:
     assert re.search(r"trtexec +Build and run in one go", answer.out)
 
 
+@pytest.mark.parametrize(
+    "command", ["build", "run", "calibrate", "convert-precision", "lint-data", "explain", "infer", "info", "validate"]
+)
+def test_a_command_without_its_model_or_file(ptq: Callable[..., object], command: str) -> None:
+    """One line, and the same with --json."""
+    answer = ptq(command)
+    assert answer.status == 2 and answer.out == ""
+    lines = answer.err.splitlines()
+    report = json.loads(ptq(command, "--json").out)
+    assert lines == [f"ptqbridge: error: {report['error']}", f"  hint: {report['hint']}"][: len(lines)]
+    assert bool(report["hint"]) == (len(lines) == 2)
+    assert report["exit_status"] == 2
+
+
+def test_trtexec_without_words_prints_help(ptq: Callable[..., object]) -> None:
+    answer = ptq("trtexec")
+    assert answer.status == 0 and answer.out.startswith("Usage: ptqbridge trtexec")
+
+
 def test_unknown_command_is_one_line_with_a_guess(ptq: Callable[..., object]) -> None:
     answer = ptq("biuld", "--onnx=m")
     assert answer.status == 2

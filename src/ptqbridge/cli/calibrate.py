@@ -37,11 +37,10 @@ def main(argv: list[str]) -> int:
             f"calibrate: expected options, or one of {', '.join(FILE_COMMANDS)}; found {argv[0]!r}",
             hint=f"did you mean {near[0]}?" if near else "",
         )
-    if "--help" in argv or "-h" in argv or not argv:
+    invocation = understand(argv, command="calibrate", default_target="cpu")
+    if invocation is None:
         print(command_help("calibrate", USED), end="")
         return 0
-    invocation = understand(argv, command="calibrate", default_target="cpu")
-    assert invocation is not None  # help was handled above
     options = invocation.options
     left = unused(options, USED, "calibrate")
     speaker = Speaker(quiet=options.value("json"))

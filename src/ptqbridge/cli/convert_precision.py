@@ -28,11 +28,10 @@ USED = (
 
 def main(argv: list[str]) -> int:
     """Edit the model and say what was done and what was left in fp32."""
-    if not argv or "--help" in argv or "-h" in argv:
+    invocation = understand(argv, command="build", default_target="trt")
+    if invocation is None:
         print(command_help("convert-precision", USED), end="")
         return 0
-    invocation = understand(argv, command="build", default_target="trt")
-    assert invocation is not None  # help was handled above
     options = invocation.options
     request = single_target(invocation)
     if request.target.backend != "tensorrt":

@@ -10,6 +10,7 @@ from typing import Any
 from ptqbridge.backends import load
 from ptqbridge.cli.helptext import command_help
 from ptqbridge.invocation import Invocation, understand
+from ptqbridge.options.checks import no_model
 from ptqbridge.options.effective import changed
 from ptqbridge.plan import Request
 from ptqbridge.report import mapping
@@ -20,7 +21,9 @@ _DEFAULT = "cpu"
 def main(argv: list[str]) -> int:
     """Words before ``--`` are explain's, words behind it the command line to explain; without ``--`` all are both."""
     own, behind, given = _split(argv)
-    if "--help" in own or "-h" in own or not argv:
+    if not argv:
+        raise no_model()
+    if "--help" in own or "-h" in own:
         print(command_help("explain"), end="")
         return 0
     as_json = "--json" in own

@@ -23,11 +23,10 @@ _ON_BOARD = _DATA | {
 
 def main(argv: list[str]) -> int:
     """Write or print the outputs."""
-    if "--help" in argv or "-h" in argv or not argv:
+    invocation = understand(argv, command="infer", default_target=_target(argv))
+    if invocation is None:
         print(command_help("infer", _ALONE | _ON_BOARD), end="")
         return 0
-    invocation = understand(argv, command="infer", default_target=_target(argv))
-    assert invocation is not None  # help was handled above
     options = invocation.options
     board, out = options.value("board"), options.value("out")
     left = unused(options, _ON_BOARD if board else _ALONE, "infer")

@@ -26,11 +26,10 @@ _SHOWN = 20
 
 def main(argv: list[str]) -> int:
     """Print the findings; exit status 6 when one of them is an error."""
-    if "--help" in argv or "-h" in argv or not argv:
+    invocation = understand(argv, command="lint-data", default_target="cpu")
+    if invocation is None:
         print(command_help("lint-data", USED), end="")
         return 0
-    invocation = understand(argv, command="lint-data", default_target="cpu")
-    assert invocation is not None  # help was handled above
     options = invocation.options
     left = unused(options, USED, "lint-data")
     build = invocation.build

@@ -35,6 +35,13 @@ def model_format(options: GivenOptions) -> str:
     return "none"
 
 
+def no_model() -> OptionError:
+    """What to raise where neither a model nor an artifact is named."""
+    return OptionError(
+        "no model: expected --onnx=MODEL (or --loadEngine=ARTIFACT), found neither", hint="--help shows all options"
+    )
+
+
 def _model(options: GivenOptions, warnings: list[str]) -> None:
     kind = model_format(options)
     foreign = {
@@ -54,7 +61,7 @@ def _model(options: GivenOptions, warnings: list[str]) -> None:
     if kind in ("uff", "caffe") and not outputs:
         raise OptionError(f"a {kind.upper()} model needs at least one --output")
     if kind == "none" and "loadEngine" not in options:
-        raise OptionError("no model: expected --onnx=MODEL (or --loadEngine=ARTIFACT), found neither")
+        raise no_model()
 
 
 def _precision(options: GivenOptions, warnings: list[str]) -> None:
