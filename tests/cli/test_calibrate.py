@@ -205,7 +205,7 @@ def test_convert_gives_the_names_of_a_model(ptq: Ptq, cache: Path, mynet: Path, 
     answer = ptq("calibrate", "convert", "old.cache", "new.cache", f"--onnx={mynet}/mynet.onnx")
     assert answer.status == 0, answer.err
     assert "1 names differ and were matched to the model's by position" in answer.out
-    assert "lost: names: 1 tensors are left out" in answer.out and "'ghost'" in answer.out
+    assert "lost: names: 1 tensor left out" in answer.out and "'ghost'" in answer.out
     assert (tmp_path / "new.cache").read_bytes() == cache.read_bytes()
 
 

@@ -34,7 +34,7 @@ def test_write_and_convert(ptq: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "j6").mkdir()
     answer = ptq("migrate", "old.yaml", "--target=j6m", "--out=j6/new.yaml", "--calibOut=j6/data")
     assert (answer.status, answer.err) == (0, "")
-    assert "j6/new.yaml: valid for hb_compile" in answer.out and "1 samples per input converted" in answer.out
+    assert "j6/new.yaml: valid for hb_compile" in answer.out and "1 sample per input converted" in answer.out
     text = (tmp_path / "j6" / "new.yaml").read_text()
     new = yaml.safe_load(text)
     assert "# pixels" in text

@@ -18,7 +18,7 @@ def test_good_and_bad(ptq: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(GOOD)
     good = ptq("validate", "c.yaml")
     assert (good.status, good.err) == (0, "")
-    assert good.out.splitlines()[-1] == "c.yaml: valid for hb_compile 3.5, nash-e; 1 remarks"
+    assert good.out.splitlines()[-1] == "c.yaml: valid for hb_compile 3.5, nash-e; 1 remark"
     (tmp_path / "c.yaml").write_text(GOOD.replace("march: nash-e", "march: nash-e, enable_vpu: 'yes'") + "more: {}\n")
     bad = ptq("validate", "c.yaml")
     assert bad.status == 3

@@ -121,7 +121,7 @@ def test_several_inputs_stay_together(save_npy: SaveNpy, rng: np.random.Generato
     assert [sample.arrays["left"][:, 0].tolist() for sample in samples] == [[97, 98], [99]]
     assert [sample.arrays["right"][:, 0].tolist() for sample in samples] == [[97, 98], [99]]
     save_npy("right/b.npy", np.zeros((3, 2), np.int64))
-    with pytest.raises(InputError, match=r"left.b\.npy holds 1 samples, its partner .*right.b\.npy holds 3"):
+    with pytest.raises(InputError, match=r"left.b\.npy holds 1 sample, its partner .*right.b\.npy holds 3"):
         open_samples(root, [left, right])
 
 

@@ -15,6 +15,7 @@ from ptqbridge.cli.say import Speaker
 from ptqbridge.errors import OptionError
 from ptqbridge.invocation import Invocation, single_target, understand
 from ptqbridge.options.rows_bridge import WITHOUT_SAMPLES
+from ptqbridge.wording import counted
 
 if TYPE_CHECKING:
     from ptqbridge.quantize.formats import Form
@@ -137,7 +138,8 @@ def _ranges(invocation: Invocation, out: str, speaker: Speaker) -> dict[str, Any
     if isinstance(left_out, dict):
         speaker.line(f"no range: {', '.join(f'{name} ({why})' for name, why in left_out.items())}")
     ranges = found.ranges
-    speaker.line(f"{len(ranges.tensors)} ranges by {ranges.method} over {ranges.samples} samples, as {form}")
+    made, over = counted(len(ranges.tensors), "range"), counted(ranges.samples, "sample")
+    speaker.line(f"{made} by {ranges.method} over {over}, as {form}")
     return {
         "form": str(form),
         "scheme": scheme,

@@ -13,6 +13,7 @@ from ptqbridge.cli.restrict import SAMPLES, unused
 from ptqbridge.cli.say import Speaker
 from ptqbridge.errors import LimitNotMet, OptionError
 from ptqbridge.invocation import Invocation, single_target, understand
+from ptqbridge.wording import counted
 
 if TYPE_CHECKING:
     from ptqbridge.data.facts import Finding
@@ -58,7 +59,7 @@ def main(argv: list[str]) -> int:
         speaker.line(line)
     counts = {level: sum(f.level == level for f in findings) for level in ("error", "warning", "unsure")}
     status = LimitNotMet.exit_status if counts["error"] else 0
-    speaker.line(f"{samples.used} of {samples.found} samples could be read: {_tally(counts)}")
+    speaker.line(f"{samples.used} of {counted(samples.found, 'sample')} could be read: {_tally(counts)}")
     if options.value("json"):
         record = {
             "samples": samples.found,
@@ -72,7 +73,9 @@ def main(argv: list[str]) -> int:
 
 
 def _tally(counts: dict[str, int]) -> str:
-    words = [f"{count} {level}{'s' * (count > 1 and level != 'unsure')}" for level, count in counts.items() if count]
+    words = [
+        f"{count} unsure" if level == "unsure" else counted(count, level) for level, count in counts.items() if count
+    ]
     return ", ".join(words) or "nothing found"
 
 

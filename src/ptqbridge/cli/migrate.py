@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ptqbridge.errors import InputError, OptionError
+from ptqbridge.wording import counted
 
 
 @click.command(
@@ -82,7 +83,7 @@ def _convert(old: Any, config: Any, folder: str, place: str, calib_out: str) -> 
 
     folders, count = convert_samples(old, folder, calib_out)
     config["calibration_parameters"]["cal_data_dir"] = ";".join(os.path.relpath(name, place) for name in folders)
-    what, why = f"{count} samples per input converted to {calib_out}", "normalised, one .npy each"
+    what, why = f"{counted(count, 'sample')} per input converted to {calib_out}", "normalised, one .npy each"
     return Decision("calibration_parameters.cal_data_dir", what, why)
 
 

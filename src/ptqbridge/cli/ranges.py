@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ptqbridge.errors import LimitNotMet, OptionError
+from ptqbridge.wording import counted
 
 _SETTINGS = {"help_option_names": ["--help", "-h"]}
 _SCHEMES = ("tensorrt", "horizon", "onnxruntime")
@@ -83,10 +84,10 @@ def convert(
         if found.moved:
             notes.append(f"{len(found.moved)} names differ and were matched to the model's by position")
         if found.unknown:
-            text = f"names: {len(found.unknown)} tensors are left out, {onnx} has none of these names (first "
+            text = f"names: {counted(len(found.unknown), 'tensor')} left out, {onnx} has none of these names (first "
             losses.append(Loss("names", f"{text}{found.unknown[0]!r})", len(found.unknown)))
         if found.missing:
-            notes.append(f"{len(found.missing)} tensors of {onnx} have no range (first {found.missing[0]!r})")
+            notes.append(f"no range for {counted(len(found.missing), 'tensor')} of {onnx} (first {found.missing[0]!r})")
     written = write_ranges(ranges, out, form, version=version, calibrator=calibrator or "")
     losses += written.losses
     notes += written.notes
@@ -94,7 +95,11 @@ def convert(
         record = {"from": str(loaded.form), "to": str(form), "out": out, "tensors": len(ranges.tensors)}
         _print("convert", {**record, "lost": [loss.to_dict() for loss in losses], "notes": notes})
     else:
-        lines = [origin(loaded), *converted(losses, notes), f"wrote {out}: {form}, {len(ranges.tensors)} tensors"]
+        lines = [
+            origin(loaded),
+            *converted(losses, notes),
+            f"wrote {out}: {form}, {counted(len(ranges.tensors), 'tensor')}",
+        ]
         click.echo("\n".join(lines))
     return 0
 
@@ -130,10 +135,10 @@ def _convert_data(source: str, out: str, target: str, *, as_json: bool) -> int:
         head = {"from": kinds[0], "to": kinds[1], "out": out, "samples": written.samples, "lost": []}
         _print("convert", {**head, "folders": written.folders, "yaml": written.yaml, "notes": list(written.notes)})
         return 0
-    lines = [f"{source}: {kinds[0]}, {len(record.samples)} samples", "lost: nothing"]
+    lines = [f"{source}: {kinds[0]}, {counted(len(record.samples), 'sample')}", "lost: nothing"]
     lines += [f"note: {note}" for note in written.notes]
     lines += ["for the compiler's YAML:", *(f"  {key}: {value}" for key, value in written.yaml.items())]
-    click.echo("\n".join([*lines, f"wrote {out}: {kinds[1]}, {written.samples} samples"]))
+    click.echo("\n".join([*lines, f"wrote {out}: {kinds[1]}, {counted(written.samples, 'sample')}"]))
     return 0
 
 

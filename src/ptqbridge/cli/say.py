@@ -12,6 +12,7 @@ from ptqbridge.backends import Progress
 from ptqbridge.plan import Plan
 from ptqbridge.result import BuildResult
 from ptqbridge.rulebook import Verdict
+from ptqbridge.wording import counted
 
 _QUIET_S = 2.0
 """Seconds between two lines of progress in a log, at least."""
@@ -56,7 +57,7 @@ class Speaker:
         nearness = result.facts.get("cosine_to_float32")
         if nearness:
             figures = ", ".join(f"{name} {value:.5f}" for name, value in nearness["lowest"].items())
-            self.line(f"lowest cosine to float32 over {nearness['samples']} samples: {figures}")
+            self.line(f"lowest cosine to float32 over {counted(nearness['samples'], 'sample')}: {figures}")
         for row in result.asked_got:
             self.line(f"layer {row.layer}: asked {row.asked}, got {row.got}")
         stamp = " [performance only]" if result.performance_only else ""
@@ -111,6 +112,6 @@ def _tenths(line: Callable[[str], None], clock: Callable[[], float] = time.monot
         tenth = done * 10 // max(total, 1)
         if tenth > shown and clock() - said_at >= _QUIET_S:
             shown, said_at = tenth, clock()
-            line(f"calibrated {done}/{total} samples")
+            line(f"calibrated {done}/{counted(total, 'sample')}")
 
     return update

@@ -8,6 +8,7 @@ import click
 
 from ptqbridge.backends import resolve
 from ptqbridge.errors import InputError, OptionError
+from ptqbridge.wording import counted
 
 
 @click.command(
@@ -45,9 +46,11 @@ def command(path: str, target: str, generation: str, bytecode: bool, strict: boo
         click.echo(finding.text())
     remarks = len(report.findings) - len(report.errors)
     if report.ok:
-        click.echo(f"{path}: valid for {version}, {report.march.name}" + (f"; {remarks} remarks" if remarks else ""))
+        click.echo(
+            f"{path}: valid for {version}, {report.march.name}" + (f"; {counted(remarks, 'remark')}" if remarks else "")
+        )
         return 0
-    many = f"{len(report.errors)} error{'s' if len(report.errors) > 1 else ''}"
+    many = counted(len(report.errors), "error")
     raise InputError(f"{path}: {many} for {version}, {report.march.name}")
 
 

@@ -24,6 +24,7 @@ from ptqbridge.data import images
 from ptqbridge.data.recipe import NAMES
 from ptqbridge.data.store import Archive, Folder, Store
 from ptqbridge.errors import InputError
+from ptqbridge.wording import counted
 
 RAW = (".bin", ".raw", ".dat", ".f32")
 KINDS: dict[str, str] = {
@@ -126,7 +127,7 @@ def in_store(store: Store, inputs: Sequence[str]) -> Table:
     others = [n for n in everything if not Ref(store, n).kind and os.path.basename(n) not in _BESIDE]
     table = _by_rule(store, data, inputs)
     if others:
-        table.notes.append(f"{store.root}: {_count(others, 'file')} of other kinds left out ({_some(others)})")
+        table.notes.append(f"{store.root}: {counted(len(others), 'file')} of other kinds left out ({_some(others)})")
     return table
 
 
@@ -139,7 +140,7 @@ def _by_rule(store: Store, data: list[str], inputs: Sequence[str]) -> Table:
         outside = [f for f in data if not f.startswith(tuple(f"{folder}/" for folder in folders.values()))]
         if outside:
             table.notes.append(
-                f"{store.root}: {_count(outside, 'file')} outside the inputs' folders left out ({_some(outside)})"
+                f"{store.root}: {counted(len(outside), 'file')} outside the inputs' folders left out ({_some(outside)})"
             )
         return table
     if len(inputs) > 1 and present:
@@ -243,7 +244,3 @@ def _npz(files: Mapping[str, Ref], inputs: Sequence[str]) -> Table:
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
-
-
-def _count(names: Sequence[str], noun: str) -> str:
-    return f"{len(names)} {noun}{'s' * (len(names) != 1)}"

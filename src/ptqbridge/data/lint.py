@@ -14,6 +14,7 @@ from ptqbridge.data.facts import Facts, Finding, is_image, look
 from ptqbridge.data.reading import rows_per_sample
 from ptqbridge.data.samples import Samples
 from ptqbridge.spec.tensor import TensorSpec
+from ptqbridge.wording import counted
 
 if TYPE_CHECKING:
     import onnx
@@ -50,7 +51,7 @@ def lint_data(
     count = len(facts[inputs[0].name])
     rows = count * rows_per_sample(inputs[0])
     if rows < FEW:
-        usable = f"{rows} usable sample{'s' * (rows != 1)}"
+        usable = counted(rows, "usable sample")
         findings.append(Finding("warning", "few", "", "", f"{usable}, at least {FEW} are advised"))
     for spec in inputs:
         for check in lint_checks.ALL:

@@ -20,6 +20,7 @@ from ptqbridge.data.reading import Sample
 from ptqbridge.data.samples import Samples
 from ptqbridge.data.store import Left
 from ptqbridge.spec.tensor import TensorSpec
+from ptqbridge.wording import counted
 
 _MULTIPLIER = 16807
 _MODULUS = 2**31 - 1
@@ -44,7 +45,7 @@ def seeded_noise(inputs: Sequence[TensorSpec], count: int, seed: int = 0) -> Sam
         count,
         produce,
         lambda: hashlib.sha256(text.encode()).hexdigest(),
-        notes=(f"no data: {count} sample{'s' * (count != 1)} of seeded noise",),
+        notes=(f"no data: {counted(count, 'sample')} of seeded noise",),
     )
 
 

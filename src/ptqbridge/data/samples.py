@@ -20,6 +20,7 @@ from ptqbridge.data.recorded import NumbersReader, Recorded, find_record
 from ptqbridge.data.store import SKIP_HINT, BrokenData, Left
 from ptqbridge.errors import InputError, OptionError
 from ptqbridge.spec.tensor import TensorSpec
+from ptqbridge.wording import counted
 
 
 class Samples:
@@ -146,7 +147,7 @@ def open_samples(
         notes += [reader.note for _, reader in column.readers if reader.note][:1]
         notes += _doubt(column)
     if samples is not None and samples > total:
-        notes.append(f"{text}: {samples} samples asked for, {total} found")
+        notes.append(f"{text}: {counted(samples, 'sample')} asked for, {total} found")
     return Samples(
         len(plan),
         plan.produce,
@@ -260,7 +261,7 @@ def _same_count(row: dict[str, tuple[layout.Ref, Reader]], inputs: Sequence[Tens
         counts[reader.shown] = reader.units / (1 if reader.whole else rows_per_sample(spec))
     if len(set(counts.values())) > 1:
         (name, count), (other, against) = sorted(counts.items(), key=lambda item: item[1])[:: len(counts) - 1]
-        raise InputError(f"{name} holds {count:g} samples, its partner {other} holds {against:g}")
+        raise InputError(f"{name} holds {counted(f'{count:g}', 'sample')}, its partner {other} holds {against:g}")
 
 
 def open_reader(ref: layout.Ref, spec: TensorSpec, recipe: Recipe | None) -> Reader:

@@ -12,6 +12,7 @@ from ptqbridge.quantize.formats.drift import Comparison
 from ptqbridge.quantize.formats.forms import Loss
 from ptqbridge.quantize.formats.reading import Loaded
 from ptqbridge.quantize.verify import Coverage
+from ptqbridge.wording import counted
 
 _NAMES_SHOWN = 10
 
@@ -29,8 +30,8 @@ def origin(loaded: Loaded) -> str:
         if ranges.scheme:
             parts.append(f"scheme {ranges.scheme}")
         if ranges.samples:
-            parts.append(f"{ranges.samples} samples")
-    parts.append(f"{len(ranges.tensors)} tensors")
+            parts.append(counted(ranges.samples, "sample"))
+    parts.append(counted(len(ranges.tensors), "tensor"))
     return f"{loaded.path}: {', '.join(parts)}"
 
 
@@ -79,7 +80,7 @@ def drift(comparison: Comparison, first: Loaded, second: Loaded, *, limit: float
     if rest:
         lines.append(f"... and {rest} that are nearer (--top=0 shows all)")
     same = sum(d.ratio == 1 for d in comparison.drifts)
-    lines.append(f"{len(comparison.drifts)} tensors in both, {same} with equal amax, largest factor "
+    lines.append(f"{counted(len(comparison.drifts), 'tensor')} in both, {same} with equal amax, largest factor "
                  f"{_ratio(comparison.factor)}")  # fmt: skip
     moved = sum(bool(d.other) for d in comparison.drifts)
     if moved:

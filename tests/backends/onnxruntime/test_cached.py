@@ -92,7 +92,7 @@ def test_a_cache_of_another_model_is_an_error(ptq: Run, tmp_path: Path) -> None:
     (tmp_path / "other.cache").write_text("TRT-8601-EntropyCalibration2\nzebra: 3c010a14\n")
     status, answer = ptq("build", f"--onnx={MYNET}/mynet.onnx", "--int8", "--calib=other.cache", "--saveEngine=m.onnx")
     assert status == 3
-    assert "other.cache has no range for any layer of this model; it holds 1 tensors (first 'zebra')" in answer["error"]
+    assert "other.cache has no range for any layer of this model; it holds 1 tensor (first 'zebra')" in answer["error"]
     assert not (tmp_path / "m.onnx").exists()
 
 

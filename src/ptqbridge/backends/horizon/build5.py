@@ -29,6 +29,7 @@ from ptqbridge.files import atomic_path, write_atomic, write_failure
 from ptqbridge.plan import Plan
 from ptqbridge.result import AskedGot, BuildResult
 from ptqbridge.toolchains.select import select
+from ptqbridge.wording import counted
 
 if TYPE_CHECKING:
     from ptqbridge.backends import Progress
@@ -141,7 +142,7 @@ def _stage_data(place: Workspace, plan: Plan, check: Preflight, config: dict[str
     if not calibrates(config):
         return {}
     if samples is not None:
-        say(f"writing {len(samples)} calibration samples")
+        say(f"writing {counted(len(samples), 'calibration sample')}")
         facts = write_samples(place, samples, check.model.inputs, config, Recipe.from_mapping(vars(wanted.preprocess)))
         for note in samples.notes:
             say(f"note: {note}")

@@ -31,6 +31,7 @@ from ptqbridge.result import BuildResult
 from ptqbridge.toolchains.local import Local
 from ptqbridge.toolchains.program import Finished, Toolchain
 from ptqbridge.toolchains.select import select
+from ptqbridge.wording import counted
 
 TOOL, CONFIG, LOG = "hb_compile", "hb_compile.yaml", "hb_compile.log"
 BYTECODE = ".bc"
@@ -246,7 +247,7 @@ def _samples(plan: Plan, model: Model, place: Workspace, keys: dict[str, Any], s
     wanted = plan.build.calibration
     if wanted.data and keys.get("calibration_type") != "skip":
         samples = asked_samples(wanted, model.inputs)
-        say(f"writing {len(samples)} calibration samples as .npy, normalised as the float model wants them")
+        say(f"writing {counted(len(samples), 'calibration sample')} as .npy, normalised as the float model wants them")
         folders = write_npy(samples, model.inputs, str(place.job / DATA))
         for note in samples.notes:
             say(f"note: {note}")

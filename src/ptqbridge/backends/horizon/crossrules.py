@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from ptqbridge.backends.horizon import compilerrules, schema5, schema6
 from ptqbridge.backends.horizon.schema import TRAIN_TO_RUNTIME, dims, floats
 from ptqbridge.backends.horizon.view import ERROR, WARNING, Finding, View
+from ptqbridge.wording import counted
 
 Rule = Callable[[View], Iterator[Finding]]
 MODEL, INPUT, CAL = "model_parameters", "input_parameters", "calibration_parameters"
@@ -134,7 +135,7 @@ def images(view: View) -> Iterator[Finding]:
         wanted = 1 if "gray" in (kind, train) else 3
         layout, channels = view.entry(_LAYOUT, index), view.channels(index)
         if channels is not None and channels != wanted:
-            where = f"{wanted} channel{'s' if wanted > 1 else ''} where {layout} has them"
+            where = f"{counted(wanted, 'channel')} where {layout} has them"
             yield Finding(_LAYOUT, layout, f"expected {where}, and the shape is {text}", "image channels")
         sides = shape[2:] if layout != "NHWC" else shape[1:3]
         if kind == "nv12" and any(side % 2 for side in sides):
@@ -269,7 +270,7 @@ def calibration(view: View) -> Iterator[Finding]:
     key = f"{CAL}.cal_data_dir"
     found, method = view.words(key), view.get(f"{CAL}.calibration_type") or ""
     if found and len(found) != view.count:
-        many = f"{view.count} folder{'s' if view.count > 1 else ''}, one per input"
+        many = f"{counted(view.count, 'folder')}, one per input"
         yield Finding(key, view.get(key), f"expected {many}, not {len(found)}", "calibration folders")
     for folder in found:
         if folder is None or not os.path.isdir(view.path(folder)):

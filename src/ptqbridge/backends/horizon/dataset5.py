@@ -22,6 +22,7 @@ from ptqbridge.errors import InputError
 from ptqbridge.files import atomic_path
 from ptqbridge.spec import Calibration, Preprocess, TensorSpec
 from ptqbridge.toolchains.select import select
+from ptqbridge.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,7 +50,7 @@ def infer(artifact: str, wanted: Calibration, out: str, *, toolchain: str, say: 
         for note in samples.notes:
             say(f"note: {note}")
         files = _write(place, feeds, samples, Recipe.from_mapping(vars(wanted.preprocess)))
-        say(f"running {samples.used} samples in the tool's own runtime")
+        say(f"running {counted(samples.used, 'sample')} in the tool's own runtime")
         outputs = run_quantized(place, where, files)
     write_outputs(out, outputs)
     return {

@@ -12,6 +12,7 @@ from ptqbridge.backends.horizon.tools5 import MODEL, call
 from ptqbridge.backends.horizon.workspace import Workspace
 from ptqbridge.errors import ToolchainFailed
 from ptqbridge.toolchains.program import Toolchain
+from ptqbridge.wording import counted
 
 if TYPE_CHECKING:
     from ptqbridge.measure.summary import Performance
@@ -84,7 +85,7 @@ def performance(parts: Sequence[Mapping[str, Any]], policy: Mapping[str, Any]) -
         policy={"how": HOW, "subgraphs": [dict(part) for part in parts], **policy},
         notes=(
             HOW,
-            f"{traffic} bytes of DDR traffic per frame, in {len(parts)} BPU subgraph{'s'[: len(parts) > 1]}",
+            f"{traffic} bytes of DDR traffic per frame, in {counted(len(parts), 'BPU subgraph')}",
             *((f"a query has {batch} frames: {batch / seconds:.6g} frames per second",) if batch > 1 else ()),
         ),
     )

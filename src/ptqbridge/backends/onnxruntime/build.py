@@ -36,6 +36,7 @@ from ptqbridge.quantize.qdq import quantize
 from ptqbridge.quantize.report import kernel_report
 from ptqbridge.quantize.search import verdict
 from ptqbridge.result import AskedGot, BuildResult
+from ptqbridge.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -216,9 +217,8 @@ class _Maker:
     def _calibrate(self, prepared: Prepared, tensors: list[str], samples: Samples) -> Any:
         wanted = self.plan.build.calibration
         total = len(samples)
-        self.say(
-            f"calibrating {len(tensors)} tensors with {total} sample{'s' * (total != 1)} ({self.settled.algorithm})"
-        )
+        what, over = counted(len(tensors), "tensor"), counted(total, "sample")
+        self.say(f"calibrating {what} with {over} ({self.settled.algorithm})")
         estimate = memory_estimate(prepared.proto, tensors, samples, algorithm=self.settled.algorithm)
         self.say(estimate.text(wanted.memory_cap))
         progress = self.progress

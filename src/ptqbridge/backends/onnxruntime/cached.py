@@ -14,6 +14,7 @@ from ptqbridge.quantize.placement import FOLDED, place
 from ptqbridge.quantize.ranges import Ranges
 from ptqbridge.quantize.sources import GraphFacts
 from ptqbridge.quantize.verify import fitted, verify
+from ptqbridge.wording import counted
 
 _NAMED = 3
 
@@ -56,8 +57,9 @@ def cached_ranges(path: str, proto: onnx.ModelProto, scheme: str, keep_float: It
         kept = kept | left
         wanted = place(proto, scheme, kept)
     if not wanted.integer:
+        held = counted(len(loaded.ranges.tensors), "tensor")
         raise InputError(
-            f"--calib: {path} has no range for any layer of this model; it holds {len(loaded.ranges.tensors)} tensors"
+            f"--calib: {path} has no range for any layer of this model; it holds {held}"
             f"{_first(loaded.ranges.tensors)}, the model has {len(coverage.needed)}{_first(coverage.needed)}",
             hint="ptqbridge calibrate verify shows what is missing",
         )

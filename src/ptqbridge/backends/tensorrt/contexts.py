@@ -26,6 +26,7 @@ from ptqbridge.errors import InputError, ToolchainFailed
 from ptqbridge.measure.text import dimensions
 from ptqbridge.plan import Plan
 from ptqbridge.spec import TensorSpec
+from ptqbridge.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -146,9 +147,7 @@ class Contexts:
             self.say(f"Values missing for input shape tensor: {name}. Automatically setting values to: {DEFAULT}")
             asked = (DEFAULT,) * count
         if len(asked) != count:
-            raise InputError(
-                f"--shapes: input {name!r} holds a shape of {count} value{'s' * (count != 1)}, found {len(asked)}"
-            )
+            raise InputError(f"--shapes: input {name!r} holds a shape of {counted(count, 'value')}, found {len(asked)}")
         return np.array(asked, dtype).reshape(shape)
 
     def _bind(self, context: Any, tensor: Tensor, bindings: Bindings) -> None:

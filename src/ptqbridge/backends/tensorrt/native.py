@@ -162,7 +162,7 @@ class Native:
         types = {tensor.name: TYPES.get(tensor.dtype.name, "float32") for tensor in inputs}
         self.feed = Feed(samples, device, types, shapes, lambda done: progress(done, total) if progress else None)
         self.made, self.kind = native_calibrator(trt, kind, quantile, path, self.feed, cutoff), kind
-        self.say(f"TensorRT's {CLASSES[kind]} calibrates with {total} batches on the GPU")
+        self.say(f"TensorRT's {CLASSES[kind]} calibrates with {total} batch{'es' * (total != 1)} on the GPU")
         return self.made
 
     def check(self) -> None:

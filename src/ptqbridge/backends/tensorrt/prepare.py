@@ -34,6 +34,7 @@ from ptqbridge.quantize.prepare import prepare as prepare_graph
 from ptqbridge.quantize.prune import prune_two_of_four
 from ptqbridge.quantize.ranges import Ranges
 from ptqbridge.quantize.verify import float_tensors
+from ptqbridge.wording import counted
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
@@ -187,7 +188,9 @@ class _Work:
             "method": ranges.method,
             "samples": ranges.samples,
         }
-        self.say(f"Q/DQ: {len(made.placement.layers)} layers in INT8, {len(made.placement.floats)} stay float")
+        self.say(
+            f"Q/DQ: {counted(len(made.placement.layers), 'layer')} in INT8, {len(made.placement.floats)} stay float"
+        )
         return made.proto
 
     def _magnitudes(self) -> dict[str, float] | None:
@@ -198,7 +201,7 @@ class _Work:
         if not calibration.data:
             return None
         samples = self._samples()
-        self.say(f"looking for the largest values over {len(samples)} samples")
+        self.say(f"looking for the largest values over {counted(len(samples), 'sample')}")
         proto = self.model.proto
         ranges = calibrate(proto, float_tensors(proto), samples, algorithm="max")
         return {name: found.amax for name, found in ranges.tensors.items()}
@@ -222,7 +225,7 @@ class _Work:
         wanted = self.plan.build.calibration
         total, progress = len(samples), self.progress
         algorithm = wanted.algorithm or DEFAULT_ALGORITHM
-        self.say(f"calibrating {len(tensors)} tensors with {total} samples ({algorithm})")
+        self.say(f"calibrating {counted(len(tensors), 'tensor')} with {counted(total, 'sample')} ({algorithm})")
         ranges = calibrate(
             proto,
             tensors,
@@ -250,7 +253,7 @@ def nearness(facts: Mapping[str, Any]) -> str:
     if not found:
         return ""
     figures = ", ".join(f"{name} {value:.5f}" for name, value in found["lowest"].items())
-    count = f"{found['samples']} sample{'s' * (found['samples'] != 1)}"
+    count = counted(found["samples"], "sample")
     return f"lowest cosine to the float model over {count} of {found['data']}: {figures}"
 
 

@@ -18,6 +18,7 @@ from ptqbridge.quantize.graph import all_names, new_name
 from ptqbridge.quantize.half import OPSETS, QDQ, Half, to_half
 from ptqbridge.quantize.sources import GraphFacts
 from ptqbridge.spec import IOFormat, Precision
+from ptqbridge.wording import counted
 
 if TYPE_CHECKING:
     from ptqbridge.backends.tensorrt.prepare import Prepared
@@ -97,7 +98,7 @@ def raise_for_half(model: onnx.ModelProto, kind: str, notes: list[str]) -> onnx.
 
 def _account(half: Half, unseen: bool, done: Prepared, say: Say) -> None:
     done.facts["half"] = {"type": half.kind, "layers": len(half.half), "fp32": half.kept, "casts": half.casts}
-    say(f"{half.kind}: {len(half.half)} nodes, {len(half.kept)} stay fp32, {half.casts} casts")
+    say(f"{half.kind}: {counted(len(half.half), 'node')}, {len(half.kept)} stay fp32, {counted(half.casts, 'cast')}")
     if unseen and half.kind == "fp16":
         done.notes.append("activations were not checked against fp16's range: there is no --calibData or --calib")
     reasons: dict[str, list[str]] = {}

@@ -8,6 +8,7 @@ from ptqbridge.backends.horizon.rules.book import APPROXIMATE, EXACT, RULES, car
 from ptqbridge.options.rows_bridge import WITHOUT_SAMPLES
 from ptqbridge.rulebook import Outcome, ignored, refused
 from ptqbridge.spec import Preprocess
+from ptqbridge.wording import counted
 
 RULES.always(
     "strict",
@@ -151,7 +152,7 @@ def _percentile(percent: float) -> dict[str, object]:
 @RULES.rule("calibSamples")
 def samples(count: int, context: Context) -> Outcome:
     """The number of files written."""
-    return carry(EXACT, becomes=f"{count} samples written for the tool")
+    return carry(EXACT, becomes=f"{counted(count, 'sample')} written for the tool")
 
 
 RULES.always("calibBatch", outcome=ignored("it never changes the ranges, and the tool makes its own batches"))

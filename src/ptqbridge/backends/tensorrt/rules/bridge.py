@@ -6,6 +6,7 @@ from ptqbridge.backends.tensorrt.context import Context
 from ptqbridge.backends.tensorrt.rules.book import Part, beside, call, quoted
 from ptqbridge.backends.tensorrt.rules.precision import QDQ
 from ptqbridge.rulebook import Outcome, exact, ignored, implied, refused
+from ptqbridge.wording import counted
 
 BRIDGE = Part("tensorrt")
 
@@ -86,13 +87,13 @@ def algorithm(name: str, context: Context) -> Outcome:
 @BRIDGE.building("calibSamples")
 def samples(count: int, context: Context) -> Outcome:
     """Spread evenly."""
-    return _applied(f"{count} samples, spread evenly", context)
+    return _applied(f"{counted(count, 'sample')}, spread evenly", context)
 
 
 @BRIDGE.building("calibBatch")
 def calibration_batch(count: int, context: Context) -> Outcome:
     """Never changes the ranges."""
-    return _applied(f"{count} samples per calibration inference", context, ours=True)
+    return _applied(f"{counted(count, 'sample')} per calibration inference", context, ours=True)
 
 
 @BRIDGE.building("calibPercentile")
