@@ -36,7 +36,6 @@ from ptqbridge.quantize.methods import (
 from ptqbridge.quantize.observe import EMPTY, Observation, observe
 from ptqbridge.quantize.ranges import Ranges, TensorRange
 from ptqbridge.quantize.search import JUDGED, JUDGED_ELSE, Choice, Judge, choose_default, choose_mix, order
-from ptqbridge.quantize.settled import settle
 from ptqbridge.quantize.sources import KEEPS_RANGE, MOVES, GraphFacts
 from ptqbridge.quantize.thresholds import legacy_threshold
 
@@ -142,10 +141,7 @@ def calibrate(
             "split into groups": groups,
         }
         file = Checkpoint(checkpoint, identity)
-    left, start = observation, Findings()
-    if not method.sees_values and memory_cap is None and file is None:
-        left, session, start = settle(observation, samples, len(samples), facts, crew)
-    count, found = _passes(left, groups, samples, method, crew, file, progress, facts, session, start)
+    count, found = _passes(observation, groups, samples, method, crew, file, progress, facts, session)
     session = None  # its copy of the weights is not needed any more
     if file is not None:
         file.remove()
@@ -226,13 +222,9 @@ def _passes(
     progress: Callable[[int], None] | None,
     facts: GraphFacts,
     session: Any,
-    start: Findings,
 ) -> tuple[int, dict[str, TensorRange]]:
-    """Every pass over the samples: the number of samples, and the range of each tensor that was seen.
-
-    ``start`` is what was seen of the first samples already.
-    """
-    state = (file.load(lambda name: method.collector(name, 0, Scratch())) if file else None) or Progress(findings=start)
+    """Every pass over the samples: the number of samples, and the range of each tensor that was seen."""
+    state = (file.load(lambda name: method.collector(name, 0, Scratch())) if file else None) or Progress()
     collector = method.collector if method.sees_values else None
     for group in range(state.group, len(groups) if groups else 1):
         if groups is None or len(groups) == 1:

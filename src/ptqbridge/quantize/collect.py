@@ -19,8 +19,9 @@ from ptqbridge.errors import InputError, PtqbridgeError
 from ptqbridge.model.save import MAPPED_FROM, session_model
 from ptqbridge.quantize.histogram import Collector, Scratch
 from ptqbridge.quantize.kernel import load_kernel
-from ptqbridge.quantize.memory import forget_bytes, give_back
-from ptqbridge.quantize.observe import Observation
+from ptqbridge.quantize.layout import Observer, open_observer
+from ptqbridge.quantize.memory import give_back
+from ptqbridge.quantize.observe import PREFIX, Observation, observe
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -73,18 +74,12 @@ def default_workers() -> int:
     return min(cores, 4)
 
 
-def open_session(observation: Observation) -> onnxruntime.InferenceSession:
+def open_session(observation: Observation) -> Observer:
     """The observed model on ONNX Runtime's CPU provider, default graph optimization, one thread per run.
 
     Raises ``InputError`` when ONNX Runtime refuses the model.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    options.enable_mem_pattern = False  # a block for all activations per run costs memory, and brings no speed here
+    blocked = any(node.op_type == "Conv" for node in observation.proto.graph.node)
     with session_model(observation.proto, mapped_from=MAPPED_FROM) as model:
         if isinstance(model, bytes):
             model += observation.patch
@@ -92,13 +87,23 @@ def open_session(observation: Observation) -> onnxruntime.InferenceSession:
             with open(model, "ab") as file:
                 file.write(observation.patch)
         try:
-            session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            observer = open_observer(model, _session_options, observation.fetches, PREFIX, blocked=blocked)
         except Exception as problem:  # ONNX Runtime's own exceptions share no base class
             raise InputError(f"the model cannot be run by ONNX Runtime: {_first_line(problem)}") from problem
-    forget_bytes(session)
     del model
     give_back()
-    return session
+    return observer
+
+
+def _session_options() -> onnxruntime.SessionOptions:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.enable_mem_pattern = False  # a block for all activations per run costs memory, and brings no speed here
+    return options
 
 
 def collect(
@@ -107,7 +112,7 @@ def collect(
     *,
     workers: int,
     new_collector: NewCollector | None = None,
-    session: onnxruntime.InferenceSession | None = None,
+    session: Observer | None = None,
     progress: Callable[[int], None] | None = None,
     start: Findings | None = None,
     save: Callable[[Findings], None] | None = None,
@@ -206,7 +211,7 @@ class _Queue:
 class _Worker:
     def __init__(
         self,
-        session: onnxruntime.InferenceSession,
+        session: Observer,
         observation: Observation,
         new_collector: NewCollector | None,
         together: threading.Barrier,
@@ -242,15 +247,15 @@ class _Worker:
             if array.dtype.kind == "f":
                 self._see(sample, name, array, keep=name in observed)
         try:
-            outputs = dict(zip(self._fetches, self._session.run(self._fetches, dict(arrays)), strict=True))
+            outputs = dict(zip(self._fetches, self._session.run(self._fetches, arrays), strict=True))
         except PtqbridgeError:
             raise
         except Exception as problem:
             raise InputError(f"{sample}: the model does not take it: {_first_line(problem)}") from problem
         self._meet()
-        for output, total in self._observation.health.items():
-            if np.isnan(outputs[total]):
-                raise InputError(f"{sample}: model output {output!r}: expected finite values, found NaN")
+        unhealthy = [name for name, total in self._observation.health.items() if np.isnan(outputs[total])]
+        if unhealthy:
+            self._name_nan(sample, arrays, unhealthy)
         for watch in self._observation.watches:
             if watch.values:
                 self._see(sample, watch.name, outputs.pop(watch.values), never_negative=watch.never_negative)
@@ -258,6 +263,16 @@ class _Worker:
                 low = 0.0 if watch.never_negative else float(outputs[watch.minimum])
                 self._extend(sample, watch.name, low, float(outputs[watch.maximum]))
         self.findings.samples += 1
+
+    def _name_nan(self, sample: str, arrays: Arrays, unhealthy: Sequence[str]) -> None:
+        """Raise InputError with the first tensor that holds NaN; do nothing where only a sum overflowed."""
+        proto, names = self._observation.proto, {watch.name for watch in self._observation.watches} | {*unhealthy}
+        in_order = [name for node in proto.graph.node for name in node.output if name in names]
+        whole = observe(proto, in_order, values=True)
+        values = open_session(whole).run([watch.values for watch in whole.watches], arrays)
+        for watch, array in zip(whole.watches, values, strict=True):
+            if np.isnan(array).any():
+                raise InputError(f"{sample}: tensor {watch.name!r}: expected finite values, found NaN")
 
     def _meet(self, *, last: bool = False) -> None:
         """Wait, once, until each worker has the results of a sample: most memory is taken then, and soon, not late."""

@@ -12,15 +12,10 @@ import onnx
 from onnx import TensorProto, helper
 
 from ptqbridge.errors import InputError
+from ptqbridge.quantize.health import places
 from ptqbridge.quantize.ranges import TensorRange
-from ptqbridge.quantize.sources import GraphFacts
+from ptqbridge.quantize.sources import FLOATS, GraphFacts
 
-FLOATS = {
-    TensorProto.FLOAT: "float32",
-    TensorProto.DOUBLE: "float64",
-    TensorProto.FLOAT16: "float16",
-    TensorProto.BFLOAT16: "bfloat16",
-}
 EMPTY = TensorRange(0.0, 0.0, "empty")
 """The range of a tensor without elements."""
 
@@ -52,7 +47,8 @@ class Observation:
     serialized ``proto`` (Protocol Buffers merges concatenated messages). ``watches`` are the tensors seen in the graph,
     ``inputs`` the graph inputs seen on the host, ``constants`` the ranges of constants. ``sources`` maps every tensor
     asked for (and not left out) to the one that stands for it; ``left_out`` gives a reason per tensor that has no
-    range. ``health`` maps model outputs to scalar outputs that are NaN when the former hold NaN.
+    range. ``health`` maps tensors to scalar outputs, their sums: one of them is NaN where an output of the model holds
+    NaN, or a watched tensor whose values are not handed out.
     """
 
     proto: onnx.ModelProto
@@ -118,7 +114,7 @@ def observe(
         else:
             derived = _derive(patch.graph, facts, name, stem, watches)
             watches[name] = derived or _watch(patch.graph, facts, name, stem)
-    health = _health(patch.graph, facts)
+    health = _health(patch.graph, facts, () if values else watched)
     seen = tuple(watches.values())
     return Observation(proto, patch.SerializeToString(), seen, tuple(inputs), constants, sources, left_out, health)
 
@@ -163,12 +159,7 @@ def _derive(
 def _watch(graph: onnx.GraphProto, facts: GraphFacts, name: str, stem: str) -> Watch:
     never_negative = facts.never_negative(name)
     kind = facts.type_of(name)
-    elem_type = _elem_type(facts, name)
-    tensor = name
-    if elem_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16):  # ONNX Runtime's CPU reductions lack both
-        tensor = f"{stem}_float"
-        graph.node.append(helper.make_node("Cast", [name], [tensor], name=tensor, to=TensorProto.FLOAT))
-        elem_type = TensorProto.FLOAT
+    tensor, elem_type = _wide(graph, name, stem, _elem_type(facts, name))
     peak = tensor
     if kind is not None and kind.rank == 4 and elem_type == TensorProto.FLOAT:
         peak = f"{stem}_peak"
@@ -178,14 +169,21 @@ def _watch(graph: onnx.GraphProto, facts: GraphFacts, name: str, stem: str) -> W
     return Watch(name, never_negative, maximum, minimum)
 
 
-def _health(graph: onnx.GraphProto, facts: GraphFacts) -> dict[str, str]:
-    """Sums of the model's float outputs: NaN is lost by ONNX Runtime's maxima and minima, but not by a sum."""
+def _health(graph: onnx.GraphProto, facts: GraphFacts, watched: Sequence[str]) -> dict[str, str]:
     sums = {}
-    for index, name in enumerate(facts.outputs):
-        kind = facts.type_of(name)
-        if kind is not None and kind.elem_type == TensorProto.FLOAT and name in facts.producers:
-            sums[name] = _reduce(graph, "ReduceSum", name, f"{PREFIX}{index}_sum", TensorProto.FLOAT)
+    for index, name in enumerate(places(facts, watched)):
+        stem = f"{PREFIX}health_{index}"
+        tensor, elem_type = _wide(graph, name, stem, _elem_type(facts, name))
+        sums[name] = _reduce(graph, "ReduceSum", tensor, f"{stem}_sum", elem_type)
     return sums
+
+
+def _wide(graph: onnx.GraphProto, name: str, stem: str, elem_type: int) -> tuple[str, int]:
+    """The tensor, and its type, to be reduced for ``name``: ONNX Runtime's CPU reductions lack the two short floats."""
+    if elem_type not in (TensorProto.FLOAT16, TensorProto.BFLOAT16):
+        return name, elem_type
+    graph.node.append(helper.make_node("Cast", [name], [f"{stem}_float"], name=f"{stem}_float", to=TensorProto.FLOAT))
+    return f"{stem}_float", TensorProto.FLOAT
 
 
 def _reduce(graph: onnx.GraphProto, op_type: str, source: str, output: str, elem_type: int) -> str:

@@ -17,6 +17,14 @@ MOVES = frozenset(
 KEEPS_RANGE = MOVES | {"MaxPool"}
 """With these, hb_mapper gives the output the threshold of the input."""
 
+FLOATS = {
+    TensorProto.FLOAT: "float32",
+    TensorProto.DOUBLE: "float64",
+    TensorProto.FLOAT16: "float16",
+    TensorProto.BFLOAT16: "bfloat16",
+}
+"""Element types that can be observed, and NumPy's names of them."""
+
 _SMALL = 1024
 """Constants up to this many elements can carry shapes; larger ones are weights, which type inference does not need."""
 
@@ -144,13 +152,6 @@ class GraphFacts:
             return False  # a weight; not worth a look
         value = self.constant(name)
         return value is not None and value.dtype.kind in "fiub" and bool(np.all(value >= 0))
-
-    def ceiling(self, name: str) -> float | None:
-        """The constant upper bound of ``name`` where a Clip makes it, else ``None``."""
-        node = self.producers.get(name)
-        if node is None or node.op_type != "Clip" or node.domain not in ("", "ai.onnx"):
-            return None
-        return self._clip_bound(node, "max", 2)
 
     def _clip_floor(self, node: onnx.NodeProto) -> float:
         floor = self._clip_bound(node, "min", 1)

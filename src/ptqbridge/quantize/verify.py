@@ -9,11 +9,10 @@ import onnx
 
 from ptqbridge.errors import InputError
 from ptqbridge.quantize.formats.match import pair
-from ptqbridge.quantize.observe import FLOATS
 from ptqbridge.quantize.placement import observed_tensors
 from ptqbridge.quantize.prepare import prepare, refuse_quantized
 from ptqbridge.quantize.ranges import Ranges
-from ptqbridge.quantize.sources import GraphFacts
+from ptqbridge.quantize.sources import FLOATS, GraphFacts
 
 SCHEMES = ("tensorrt", "horizon", "onnxruntime")
 
