@@ -103,6 +103,7 @@ def test_no_damage_gives_a_traceback(cut: int, noise: bytes) -> None:
         (b"hello, I am no model at all\n" * 9, "not an ONNX"),
         (b"\x93NUMPY\x01\x00" + b"\0" * 99, "a NumPy array"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 99, "a PNG image"),
+        (b"ftrt" + b"\0" * 99, "a TensorRT engine"),
         (b"ptrt" + b"\0" * 99, "a TensorRT engine"),
         (b"\x1c\0\0\0TFL3" + b"\0" * 99, "a TensorFlow Lite model"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from ptqbridge.errors import InputError, ToolchainMissing
-from ptqbridge.report.artifact import describe, text
+from ptqbridge.report.artifact import KINDS, describe, text
 
 
 def test_an_onnx_model(root: Path) -> None:
@@ -38,16 +39,17 @@ def test_our_stamp(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".hbm", ".engine", ".plan"])
 def test_closed_files_have_the_record_of_their_build(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"m{suffix}"
-    path.write_bytes(b"sealed")
+    sealed = b"ptrt" + bytes(60)
+    path.write_bytes(sealed)
     record = describe(str(path))
-    assert (record["bytes"], "build" in record) == (6, False)
-    assert ("is told by" if suffix == ".hbm" else "expected a TensorRT engine") in record["notes"][0]
-    digest = hashlib.sha256(b"sealed").hexdigest()
+    assert (record["bytes"], "build" in record) == (64, False)
+    assert ("is told by" if suffix == ".hbm" else "has an unknown form") in record["notes"][0]
+    digest = hashlib.sha256(sealed).hexdigest()
     build = {"target": "nash-m", "precision": "int8", "facts": {}}
     (tmp_path / f"m{suffix}.json").write_text(json.dumps({"artifact_sha256": digest, "build": build}))
     assert describe(str(path))["build"] == build
     assert "  target: nash-m" in text(describe(str(path))).splitlines()
-    path.write_bytes(b"another")
+    path.write_bytes(sealed + b"another")
     assert "build" not in describe(str(path))
 
 
@@ -70,15 +72,24 @@ def test_files_of_no_use(tmp_path: Path) -> None:
     (tmp_path / "m.txt").write_text("x")
     with pytest.raises(InputError, match=r"expected a file that ends in \.onnx"):
         describe(str(tmp_path / "m.txt"))
-    for content in (b"", b"garbage that is no protobuf"):
-        (tmp_path / "m.onnx").write_bytes(content)
-        with pytest.raises(InputError, match="is no ONNX model"):
-            describe(str(tmp_path / "m.onnx"))
+    (tmp_path / "m.onnx").write_bytes(b"garbage that is no protobuf")
+    with pytest.raises(InputError, match="is no ONNX model"):
+        describe(str(tmp_path / "m.onnx"))
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_an_empty_file(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"m{suffix}"
+    path.touch()
+    with pytest.raises(InputError, match=rf"{re.escape(str(path))}: expected a \S.*, found an empty file"):
+        describe(str(path))
 
 
 def test_an_engine_names_the_tensorrt_that_made_it(tmp_path: Path) -> None:
     engine = tmp_path / "m.engine"
     engine.write_bytes(b"ftrt" + bytes(20) + bytes([8, 6, 1, 6]))
     assert describe(str(engine))["tensorrt"] == "8.6.1.6"
-    engine.write_bytes(b"no engine")
-    assert "tensorrt" not in describe(str(engine))
+    for content in (b"no engine", b"no engine" * 9, b"ftrt"):
+        engine.write_bytes(content)
+        with pytest.raises(InputError, match="expected a TensorRT engine"):
+            describe(str(engine))

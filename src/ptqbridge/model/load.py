@@ -24,6 +24,7 @@ _OTHER_FORMATS = (
     (0, b"\x89PNG", "a PNG image"),
     (0, b"\xff\xd8\xff", "a JPEG image"),
     (0, b"\x89HDF", "an HDF5 (Keras?) file"),
+    (0, b"ftrt", "a TensorRT engine"),
     (0, b"ptrt", "a TensorRT engine"),
     (0, b"\x1f\x8b", "a gzip archive"),
     (4, b"TFL3", "a TensorFlow Lite model"),

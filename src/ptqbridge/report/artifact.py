@@ -25,8 +25,9 @@ OURS = "ptqbridge."
 def describe(path: str, toolchain: str = "local", board: str = "") -> dict[str, Any]:
     """Everything known of the file ``path``, JSON-ready; with ``board`` also what is told there of a .bin or .hbm.
 
-    Raises InputError for a file that is not there or of no known kind, ToolchainMissing when a .bin has no record of
-    its build and hb_model_info is not there either, ToolchainFailed when that finds the .bin unreadable.
+    Raises InputError for a file that is not there, of no known kind or not what its name says, ToolchainMissing when a
+    .bin has no record of its build and hb_model_info is not there either, ToolchainFailed when that finds the .bin
+    unreadable.
     """
     if not os.path.isfile(path):
         raise InputError(f"{path}: {'a folder, expected a file' if os.path.isdir(path) else 'no such file'}")
@@ -35,6 +36,8 @@ def describe(path: str, toolchain: str = "local", board: str = "") -> dict[str, 
         raise InputError(f"{path}: expected a file that ends in {', '.join(KINDS)}")
     if board and suffix not in (".bin", ".hbm"):
         raise OptionError(f"--board: boards know .bin and .hbm files, found {path}")
+    if not os.path.getsize(path):
+        raise InputError(f"{path}: expected a {KINDS[suffix]}, found an empty file")
     head = {"file": path, "kind": KINDS[suffix], "bytes": os.path.getsize(path), "sha256": file_sha256(path)}
     if suffix == ".onnx":
         return head | _onnx(path)
@@ -49,14 +52,15 @@ def describe(path: str, toolchain: str = "local", board: str = "") -> dict[str, 
 def _engine(path: str) -> dict[str, Any]:
     """The TensorRT that made an engine, from the head of the file, and what the engine tells where it can be loaded.
 
-    The head alone decides whether it is loaded: a file of another form is not given to TensorRT.
+    The head alone decides whether it is loaded: a file of another form is not given to TensorRT. Raises InputError for
+    what is no engine.
     """
     from ptqbridge.backends.tensorrt.engine_info import info
-    from ptqbridge.backends.tensorrt.planfile import plan_version
+    from ptqbridge.backends.tensorrt.planfile import OtherForm, plan_version
 
     try:
         made_by = {"tensorrt": plan_version(path, "")}
-    except InputError as error:
+    except OtherForm as error:
         return {"notes": [error.message]}
     return made_by | info(path)
 

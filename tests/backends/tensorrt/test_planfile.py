@@ -25,6 +25,7 @@ def test_version(tmp_path: Path) -> None:
         (b"\x08\x07onnx" + bytes(40), "begins with"),
         (HEAD[:20], "expected a TensorRT engine, found one of 20 bytes that begins with"),
         (b"ftrt\x01" + bytes(30), "serialization 1"),
+        (b"ptrt" + bytes(30), "an unknown form .tag ptrt."),
     ],
 )
 def test_what_is_no_engine(content: bytes, says: str, tmp_path: Path) -> None:
