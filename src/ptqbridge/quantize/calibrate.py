@@ -19,7 +19,7 @@ from ptqbridge.errors import InputError, OptionError
 from ptqbridge.quantize.checkpoint import Checkpoint, Progress
 from ptqbridge.quantize.collect import Findings, collect, default_workers, open_session
 from ptqbridge.quantize.histogram import Scratch
-from ptqbridge.quantize.horizon import calibrates_in_batches, ranged_by_reader
+from ptqbridge.quantize.horizon import calibrates_in_batches, fixed_ranges, shared_ranges
 from ptqbridge.quantize.memory import Estimate, estimate, groups_within
 from ptqbridge.quantize.methods import (
     ALGORITHMS,
@@ -86,10 +86,10 @@ def calibrate(
     then hold candidates, scores and winner. The formulas are in ``thresholds``. A range clipped at t is
     ``[max(min, -t), min(max, t)]``.
 
-    A tensor that only rearranges another one's elements shares its range (``scheme="horizon"``: also one behind a
-    MaxPool that of its input, one read by a Concat or LeakyRelu alone that of its output, as in hb_mapper); tensors
-    that hold no floats are named in ``details["left_out"]``. ``progress`` is called, from worker threads, with the
-    number of samples done (when they must be seen several times, with that fraction of all of them).
+    A tensor that only rearranges another one's elements shares its range; with ``scheme="horizon"`` more tensors share
+    one, and some are fixed, as in hb_mapper (see ``horizon``). Tensors that hold no floats are named in
+    ``details["left_out"]``. ``progress`` is called, from worker threads, with the number of samples done (when they
+    must be seen several times, with that fraction of all of them).
 
     Memory: the model, one sample's observed tensors per worker, and per tensor either nothing, a histogram, or the
     values above the percentile; none of it but the last grows with the number of samples. With ``memory_cap`` (bytes)
@@ -146,8 +146,9 @@ def calibrate(
     if file is not None:
         file.remove()
     details: dict[str, object] = dict(method.details)
+    fixed = fixed_ranges(proto) if scheme == "horizon" else {}
     if isinstance(method, Candidates):
-        chosen = _search(method, proto, observation, found, samples, scheme)
+        chosen = _search(method, proto, observation, found, samples, scheme, fixed)
         found_ranges = chosen.tensors
         details |= chosen.details
     else:
@@ -156,9 +157,10 @@ def calibrate(
         details["percentile_asked"] = percentile
     shared = {name: source for name, source in observation.sources.items() if name != source}
     if scheme == "horizon":
-        for name, output in reversed(ranged_by_reader(proto).items()):
-            if name in found_ranges and output in found_ranges:
-                found_ranges[name], shared[name] = found_ranges[output], output
+        found_ranges |= {name: known for name, known in fixed.items() if name in found_ranges}
+        for name, root in shared_ranges(proto).items():
+            if name in found_ranges and root in found_ranges:
+                found_ranges[name], shared[name] = found_ranges[root], root
     if shared:
         details["shared"] = shared
     if observation.left_out:
@@ -192,12 +194,14 @@ def _search(
     found: Mapping[str, TensorRange],
     samples: Samples,
     scheme: str,
+    fixed: Mapping[str, TensorRange],
 ) -> Choice:
     """The best of the candidates' ranges, judged on the first samples."""
-    candidates = {}
+    candidates: dict[str, dict[str, TensorRange]] = {}
     for name in order(scheme, method.name):
         own = {key.partition(":")[2]: value for key, value in found.items() if key.partition(":")[0] == name}
         candidates[name] = _all_ranges(observation, own)
+        candidates[name] |= {tensor: known for tensor, known in fixed.items() if tensor in candidates[name]}
     judged: list[Any] = list(islice(samples, JUDGED.get(scheme, JUDGED_ELSE)))
     judge = Judge(proto, scheme, [getattr(sample, "arrays", sample) for sample in judged])
     return (choose_default if method.name == "default" else choose_mix)(judge, candidates)

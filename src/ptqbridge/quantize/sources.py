@@ -153,6 +153,10 @@ class GraphFacts:
         value = self.constant(name)
         return value is not None and value.dtype.kind in "fiub" and bool(np.all(value >= 0))
 
+    def clip_bounds(self, node: onnx.NodeProto) -> tuple[float | None, float | None]:
+        """Lower and upper bound of a Clip, None where it has none or it is not constant."""
+        return self._clip_bound(node, "min", 1), self._clip_bound(node, "max", 2)
+
     def _clip_floor(self, node: onnx.NodeProto) -> float:
         floor = self._clip_bound(node, "min", 1)
         return float("-inf") if floor is None else floor
