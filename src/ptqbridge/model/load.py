@@ -33,6 +33,10 @@ _OTHER_FORMATS = (
 )
 
 
+class Unreadable(InputError):
+    """The file is missing, a folder, empty, truncated or no ONNX: nothing could use it, whatever it supports."""
+
+
 @dataclass
 class Model:
     """A checked ONNX model.
@@ -82,8 +86,8 @@ class Model:
 def load_model(path: str | os.PathLike[str], *, custom: Collection[str] = ()) -> Model:
     """Read, parse and check the ONNX file ``path``; ``custom``: operator domains that are not looked into.
 
-    Raises InputError (one line) for a file that is missing, a folder, empty, truncated, no ONNX, newer than the
-    installed onnx or ONNX Runtime, or whose graph or external data are unusable.
+    Raises Unreadable (one line) for a file that is missing, a folder, empty, truncated or no ONNX, and InputError for
+    one that is newer than the installed onnx or ONNX Runtime, or whose graph or external data are unusable.
     """
     path = Path(path)
     data = _read(path)
@@ -106,42 +110,42 @@ def load_model(path: str | os.PathLike[str], *, custom: Collection[str] = ()) ->
 
 def _read(path: Path) -> bytes:
     if path.is_dir():
-        raise InputError(f"model {path} is a folder; expected an .onnx file")
+        raise Unreadable(f"model {path} is a folder; expected an .onnx file")
     try:
         size = path.stat().st_size
         if size > PROTOBUF_LIMIT:
-            raise InputError(
+            raise Unreadable(
                 f"model {path} is {size} bytes; an ONNX file cannot exceed {PROTOBUF_LIMIT} (2 GiB)",
                 hint="save the model with external data",
             )
         data = path.read_bytes()
     except FileNotFoundError:
-        raise InputError(f"model {path} does not exist") from None
+        raise Unreadable(f"model {path} does not exist") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"model {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise Unreadable(f"model {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not data:
-        raise InputError(f"model {path} is empty (0 bytes)")
+        raise Unreadable(f"model {path} is empty (0 bytes)")
     return data
 
 
 def _parse(path: Path, data: bytes) -> onnx.ModelProto:
     for offset, magic, what in _OTHER_FORMATS:
         if data[offset : offset + len(magic)] == magic:
-            raise InputError(f"model {path} is not ONNX but {what}")
+            raise Unreadable(f"model {path} is not ONNX but {what}")
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
     except Exception as error:  # protobuf's DecodeError; its class moves between protobuf versions
         missing = _missing_bytes(data)
         if missing:
-            raise InputError(
+            raise Unreadable(
                 f"model {path} is truncated: {len(data)} bytes found, at least {missing} more expected"
             ) from error
-        raise InputError(f"model {path} is not an ONNX file, or is corrupt: protobuf cannot read it") from error
+        raise Unreadable(f"model {path} is not an ONNX file, or is corrupt: protobuf cannot read it") from error
     if not proto.HasField("graph"):
-        raise InputError(f"model {path} is not an ONNX model: it holds no graph")
+        raise Unreadable(f"model {path} is not an ONNX model: it holds no graph")
     if not proto.opset_import and not proto.functions:
-        raise InputError(f"model {path} is truncated or no ONNX model: it states no opset")
+        raise Unreadable(f"model {path} is truncated or no ONNX model: it states no opset")
     return proto
 
 

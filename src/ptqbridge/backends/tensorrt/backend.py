@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from ptqbridge.backends.tensorrt.plan import plan, preview
+from ptqbridge.backends.tensorrt.plan import plan, preview, refuse_wrong
 from ptqbridge.backends.tensorrt.run import require
 from ptqbridge.errors import ToolchainMissing
 from ptqbridge.plan import Plan, Request, Target
@@ -46,13 +46,15 @@ class TensorRTBackend:
     def device_info(self, plan: Plan) -> Mapping[str, object]:
         """The GPU, for the log; nothing where only the head of an engine file is read, which needs none.
 
-        Raises ToolchainMissing when there is none, or none of that number.
+        Raises ToolchainMissing when there is none, or none of that number; before that InputError for files that no GPU
+        could help.
         """
         if plan.settings.get("head", False):
             return {}
         from ptqbridge.backends.tensorrt.cuda import CudaError
         from ptqbridge.backends.tensorrt.device import open_device
 
+        refuse_wrong(plan)
         require()
         try:
             device = open_device(plan.run.device)

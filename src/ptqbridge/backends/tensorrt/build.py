@@ -17,7 +17,7 @@ from ptqbridge.backends.tensorrt.call import read_call
 from ptqbridge.backends.tensorrt.layers import compare, enforce, unknown_layers, wishes
 from ptqbridge.backends.tensorrt.native import Native
 from ptqbridge.backends.tensorrt.perform import Performer, build_part
-from ptqbridge.backends.tensorrt.plan import lost_files, uses_own_cache
+from ptqbridge.backends.tensorrt.plan import lost_files, refuse_wrong, uses_own_cache
 from ptqbridge.backends.tensorrt.run import require
 from ptqbridge.backends.tensorrt.version import generation
 from ptqbridge.errors import InputError, ToolchainFailed, ToolchainMissing
@@ -146,8 +146,7 @@ def check_files(plan: Plan) -> None:
     model, calibration = plan.build.model.path, plan.build.calibration
     if model and not Path(model).is_file():
         raise InputError(f"--onnx: expected a model file, {model} was not found")
-    if plan.settings["wrong"]:
-        raise InputError("; ".join(plan.settings["wrong"]))
+    refuse_wrong(plan)
     for option, path in (("calib", calibration.cache), ("calibData", calibration.data)):
         if path and not os.path.exists(path):
             raise InputError(f"--{option}: {path} was not found")

@@ -11,6 +11,7 @@ from ptqbridge.backends.tensorrt import calls as sequence
 from ptqbridge.backends.tensorrt import version as versions
 from ptqbridge.backends.tensorrt.context import DEFAULT_ALGORITHM, Context
 from ptqbridge.backends.tensorrt.io import io_calls, io_range_calls, later_profile_calls, ones
+from ptqbridge.backends.tensorrt.planfile import OtherForm, plan_version
 from ptqbridge.backends.tensorrt.rules import RULES
 from ptqbridge.backends.tensorrt.rules.book import beside, quoted
 from ptqbridge.backends.tensorrt.rules.bridge import OWN_CACHE
@@ -34,7 +35,7 @@ EDITED = "model.edited.onnx"
 class Seen:
     """What the model file tells a plan. ``has_qdq`` is None when it could not be looked into.
 
-    ``unshaped`` are the dynamic inputs that no shape option names. ``wrong`` says why a build cannot succeed.
+    ``unshaped`` are the dynamic inputs that no shape option names. ``wrong`` says why no machine can build or run it.
     """
 
     has_qdq: bool | None = None
@@ -178,19 +179,21 @@ def look(request: Request, *, stars: bool = False) -> Seen:
     """Whether the model is there and holds Q/DQ nodes. ``stars``: input names may be patterns."""
     path = request.build.model.path
     if request.run.artifact:
-        missing = not Path(request.run.artifact).is_file()
-        return Seen(notes=(f"{request.run.artifact} was not found: nothing about the engine was checked",) * missing)
+        if not Path(request.run.artifact).is_file():
+            return Seen(notes=(f"{request.run.artifact} was not found: nothing about the engine was checked",))
+        return _look_at_engine(request.run.artifact)
     if not path or request.build.model.format != "onnx":
         return Seen()
     if not Path(path).is_file():
         return Seen(notes=(f"{path} was not found: its input names, shapes and Q/DQ nodes were not checked",))
-    from ptqbridge.model.load import load_model
+    from ptqbridge.model.load import Unreadable, load_model
     from ptqbridge.model.walk import all_nodes
 
     try:
         model = load_model(path)
     except InputError as error:
-        return Seen(notes=(f"{path} could not be looked into: {error.message}",))
+        unread = f"{path} could not be looked into: {error.message}"
+        return Seen(notes=(unread,), wrong=(error.message,) if isinstance(error, Unreadable) else ())
     has_qdq = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in all_nodes(model.structure))
     known = {spec.name for spec in model.inputs}
     given = by_name(request.build.shapes, known) if stars else request.build.shapes
@@ -202,6 +205,23 @@ def look(request: Request, *, stars: bool = False) -> Seen:
     unshaped = tuple(spec for spec in model.inputs if spec.is_dynamic and spec.name not in given)
     notes = tuple(f"{text}: the build would fail" for text in wrong)
     return Seen(has_qdq, notes, tuple(model.inputs), tuple(model.outputs), unshaped, wrong)
+
+
+def _look_at_engine(path: str) -> Seen:
+    """Whether the file can be an engine."""
+    try:
+        plan_version(path)
+    except OtherForm:
+        return Seen()
+    except InputError as error:
+        return Seen(notes=(error.message,), wrong=(error.message,))
+    return Seen()
+
+
+def refuse_wrong(made: Plan) -> None:
+    """Raise InputError for what the model or the engine itself makes impossible, on every machine."""
+    if made.settings["wrong"]:
+        raise InputError("; ".join(made.settings["wrong"]))
 
 
 def unseen_data(request: Request) -> Iterable[str]:
