@@ -223,3 +223,18 @@ def test_accuracy_stands_beside_that_of_hb_mapper(theirs: str, ours: dict[str, A
     expected = case["methods"][theirs]
     assert np.mean(outputs.argmax(axis=1) == data["y"]) == pytest.approx(expected["top1"], abs=0.005)
     assert cosine(outputs, plain) == pytest.approx(expected["cosine_all"], abs=3e-6)
+
+
+def test_mix_of_horizon_rounds_single_tensors_on_the_last_sample(proto: onnx.ModelProto) -> None:
+    """Seen on 8 networks with hb_mapper 1.24.3: its scores of single tensors are those of the last sample."""
+    large, small = ({"x": sample["x"] * scale} for sample, scale in zip(images(2), (1.0, 1e-3), strict=True))
+    for samples, sensitive in (([large, small], ["x"]), ([small, large], [])):
+        found = calibrate(proto, ["x", "y", "f"], samples, algorithm="mix", scheme="horizon").details["sensitive"]
+        assert isinstance(found, dict)
+        assert [name for name in found if name == "x"] == sensitive
+    group = dict.fromkeys(["y", "pooled"], "y")
+    judge = Judge(proto, "horizon", [large])
+    ranges = ranges_of(proto, [large])
+    with_all = judge.score_alone("y", ranges)
+    judge.roots = {**judge.roots, **group}
+    assert judge.score_alone("y", ranges) == with_all

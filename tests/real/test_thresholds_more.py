@@ -108,8 +108,8 @@ METHODS: dict[str, tuple[dict[str, object], dict[str, object], float]] = {
     "default": ({"calibration_type": "default"}, {"algorithm": "default"}, 1e-2),
     "mix": ({"calibration_type": "mix"}, {"algorithm": "mix"}, 1e-2),
 }  # fmt: skip
-# On the attention default takes thresholds per channel, and mix other methods for tensors near its limit.
-CASES = [("residual", method) for method in METHODS] + [("attention", method) for method in ("max", "percentile", "kl")]
+# On the attention default takes thresholds per channel.
+CASES = [("residual", method) for method in METHODS] + [("attention", method) for method in ("max", "percentile", "kl", "mix")]
 
 
 @pytest.mark.parametrize(("kind", "method"), CASES)

@@ -56,6 +56,22 @@ class Samples(Protocol):
     def __iter__(self) -> Iterator[object]: ...
 
 
+class _Remembered:
+    """``samples`` that know which one was given ``last``."""
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+        self.last: Any = None
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __iter__(self) -> Iterator[object]:
+        for sample in self._samples:
+            self.last = sample
+            yield sample
+
+
 def calibrate(
     proto: onnx.ModelProto,
     tensors: Sequence[str],
@@ -103,6 +119,7 @@ def calibrate(
     that the model cannot take, or a checkpoint of another calibration.
     """
     _check_options(algorithm, percentile, bins, regression_cutoff, workers)
+    samples = _Remembered(samples)
     crew = workers or default_workers()
     effective = max(percentile, 100 - HORIZON_KEEPS / max(len(samples), 1)) if scheme == "horizon" else percentile
     moves = KEEPS_RANGE if scheme == "horizon" else MOVES
@@ -192,7 +209,7 @@ def _search(
     proto: onnx.ModelProto,
     observation: Observation,
     found: Mapping[str, TensorRange],
-    samples: Samples,
+    samples: _Remembered,
     scheme: str,
     fixed: Mapping[str, TensorRange],
 ) -> Choice:
@@ -202,8 +219,9 @@ def _search(
         own = {key.partition(":")[2]: value for key, value in found.items() if key.partition(":")[0] == name}
         candidates[name] = _all_ranges(observation, own)
         candidates[name] |= {tensor: known for tensor, known in fixed.items() if tensor in candidates[name]}
+    apart = getattr(samples.last, "arrays", samples.last) if scheme == "horizon" and method.name == "mix" else None
     judged: list[Any] = list(islice(samples, JUDGED.get(scheme, JUDGED_ELSE)))
-    judge = Judge(proto, scheme, [getattr(sample, "arrays", sample) for sample in judged])
+    judge = Judge(proto, scheme, [getattr(sample, "arrays", sample) for sample in judged], apart)
     return (choose_default if method.name == "default" else choose_mix)(judge, candidates)
 
 

@@ -7,8 +7,8 @@ model on the first sample, by cosine, averaged over the outputs. If that is belo
 non-negative tensors as uint8. (hb_mapper then also tries thresholds per channel, which no range file can hold.)
 
 ``mix`` (tensor-wise): the base is the method whose twin with float weights comes nearest (for horizon ``kl`` only when
-it leads by more than 2e-7). Each tensor is then rounded
-alone; where that leaves a cosine below 0.999 the other methods are tried for it, and the best one wins.
+it leads by more than 2e-7). Each tensor is then rounded alone, for horizon on the last sample; where that leaves a
+cosine below 0.999 the other methods are tried for it, and the best one wins.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import onnx
 from ptqbridge.quantize.memory import give_back
 from ptqbridge.quantize.prepare import prepare
 from ptqbridge.quantize.ranges import TensorRange
-from ptqbridge.quantize.twin import Roots, make_twin, rounded_tensors, rounding, run_floats
+from ptqbridge.quantize.twin import make_twin, rounded_tensors, rounding, run_floats
 
 Candidates = Mapping[str, Mapping[str, TensorRange]]
 """Method -> tensor -> range. Of equally good methods the first one wins."""
@@ -57,30 +57,48 @@ class Choice:
 
 
 class Judge:
-    """Compares twins of one model with it, on a few samples."""
+    """Compares twins of one model with it, on a few samples; twins with one tensor rounded on the one ``apart``."""
 
-    def __init__(self, proto: onnx.ModelProto, scheme: str, samples: list[Mapping[str, npt.NDArray[Any]]]) -> None:
+    def __init__(
+        self,
+        proto: onnx.ModelProto,
+        scheme: str,
+        samples: list[Mapping[str, npt.NDArray[Any]]],
+        apart: Mapping[str, npt.NDArray[Any]] | None = None,
+    ) -> None:
         self.scheme, self.samples = scheme, samples
         self.proto = _prepared(proto)
         self.roots = rounded_tensors(self.proto, scheme)
         self.expected = run_floats(self.proto, samples)
+        self._apart = samples if apart is None else [apart]
+        self._expected_apart = self.expected if apart is None else run_floats(self.proto, self._apart)
+
+    def score_alone(self, root: str, ranges: Mapping[str, TensorRange]) -> float:
+        """``score`` with float weights where only what has the range of ``root`` is rounded (horizon: only itself)."""
+        alone = {name: root for name, source in self.roots.items() if source == root}
+        if self.scheme == "horizon" and root in alone:
+            alone = {root: root}
+        twin = make_twin(self.proto, alone, ranges, rounding(self.scheme), weights=False)
+        return self._nearness(self._expected_apart, run_floats(twin, self._apart))
 
     def score(
         self,
         ranges: Mapping[str, TensorRange],
         *,
-        roots: Roots | None = None,
         weights: bool = True,
         asymmetric: bool = False,
     ) -> float:
         """The cosine between the outputs of model and twin, averaged over outputs and samples; 1.0 without outputs."""
         affine = rounding(self.scheme, asymmetric)
-        twin = make_twin(self.proto, self.roots if roots is None else roots, ranges, affine, weights=weights)
-        found = run_floats(twin, self.samples)
+        # The twin has no name here, so that it can go as soon as there is a session of it.
+        found = run_floats(make_twin(self.proto, self.roots, ranges, affine, weights=weights), self.samples)
+        return self._nearness(self.expected, found)
+
+    def _nearness(self, expected: list[list[npt.NDArray[Any]]], found: list[list[npt.NDArray[Any]]]) -> float:
         near = row_cosine if self.scheme == "horizon" else cosine
         cosines = [
             near(want, have)
-            for wanted, had in zip(self.expected, found, strict=True)
+            for wanted, had in zip(expected, found, strict=True)
             for want, have in zip(wanted, had, strict=True)
         ]
         return math.fsum(cosines) / len(cosines) if cosines else 1.0
@@ -158,14 +176,13 @@ def choose_mix(judge: Judge, candidates: Candidates) -> Choice:
     for root in dict.fromkeys(judge.roots.values()):
         if root not in chosen:
             continue
-        alone = {name: root for name, source in judge.roots.items() if source == root}
-        first = judge.score(candidates[base], roots=alone, weights=False)
+        first = judge.score_alone(root, candidates[base])
         if first >= SENSITIVE:
             continue
         tried = {base: first}
         for method in candidates:
             if method != base:
-                tried[method] = judge.score(candidates[method], roots=alone, weights=False)
+                tried[method] = judge.score_alone(root, candidates[method])
         sensitive[root] = tried
         chosen[root] = candidates[_best(tried)][root]
     return Choice(chosen, {"candidates": scores, "base": base, "sensitive": sensitive, **_how(judge)})
