@@ -130,6 +130,26 @@ run([sys.executable, "-c", {LEAVES_A_CHILD + "time.sleep(60)"!r}], Path("."), lo
     assert not alive(child)
 
 
+def test_an_earlier_log_stays_until_the_program_has_ended(tmp_path: Path) -> None:
+    log, part = tmp_path / "log", tmp_path / "log.part"
+    log.write_text("good\n")
+
+    def hear(line: str) -> None:
+        assert (log.read_text(), part.read_text()) == ("good\n", "new\n")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(python("print('new', flush=True)"), tmp_path, log=log, on_line=hear)
+    assert (log.read_text(), part.read_text()) == ("good\n", "new\n")
+    with pytest.raises(ToolchainMissing):
+        run(["no-such-program"], tmp_path, log=log)
+    assert log.read_text() == "good\n" and not part.exists()
+    run(python("print('new')"), tmp_path, log=log)
+    assert log.read_text() == "new\n" and not part.exists()
+    assert run(python("raise SystemExit(3)"), tmp_path, log=log).status == 3
+    assert log.read_text() == "" and not part.exists()
+
+
 def test_it_works_beside_the_main_thread(tmp_path: Path) -> None:
     """Signal handlers can only be set in the main thread."""
     statuses: list[int] = []

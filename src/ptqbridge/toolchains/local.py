@@ -57,9 +57,10 @@ def run(
 ) -> Finished:
     """Run ``argv`` in ``cwd`` in a session of its own, standard output and error merged, nothing on standard input.
 
-    Every line, without colours and the carriage returns of progress bars, is appended to ``log`` (new at the start)
-    and given to ``on_line``. After ``timeout`` seconds, on Ctrl-C, on SIGTERM to us and when ``on_line`` raises, the
-    whole process group gets SIGTERM, then SIGKILL. The same when the program ends but leaves children behind.
+    Every line, without colours and the carriage returns of progress bars, is appended to ``log`` (new at the start; an
+    earlier one is replaced when the program has ended, see ``log_while_running``) and given to ``on_line``. After
+    ``timeout`` seconds, on Ctrl-C, on SIGTERM to us and when ``on_line`` raises, the whole process group gets SIGTERM,
+    then SIGKILL. The same when the program ends but leaves children behind.
     Raises ToolchainMissing when it cannot be started, InputError when the log cannot be written.
     """
     start = time.monotonic()
@@ -91,20 +92,41 @@ def run(
     return Finished(process.wait(), time.monotonic() - start, late, tuple(lines))
 
 
+def log_while_running(log: Path) -> Path:
+    """Where the log is written until the program has ended: beside an earlier one, which an interruption must not take.
+
+    What an interrupted program said stays there.
+    """
+    return log.with_name(f"{log.name}.part") if log.is_file() and not log.is_symlink() else log
+
+
 @contextmanager
 def _open_log(log: Path | None) -> Iterator[TextIO | None]:
     if log is None:
         yield None
         return
+    now = log_while_running(log)
     try:
-        file = log.open("w", encoding="utf-8", buffering=1)
+        file = now.open("w", encoding="utf-8", buffering=1)
     except OSError as error:
-        raise write_failure(log, error) from error
+        raise write_failure(now, error) from error
     try:
         yield file
-    finally:
-        with suppress(OSError):  # of a full disk; the line that did not fit has said so
-            file.close()
+    except BaseException:
+        _close(file)
+        if now != log and not now.stat().st_size:  # it could not even be started
+            now.unlink()
+        raise
+    _close(file)
+    try:
+        os.replace(now, log)
+    except OSError as error:
+        raise write_failure(log, error) from error
+
+
+def _close(file: TextIO) -> None:
+    with suppress(OSError):  # of a full disk; the line that did not fit has said so
+        file.close()
 
 
 def _write(file: TextIO, line: str) -> None:

@@ -15,7 +15,7 @@ import onnx
 import pytest
 
 from ptqbridge.backends.horizon.build5 import build, write_bundle
-from ptqbridge.errors import InputError, LimitNotMet, OptionError, PtqbridgeError, ToolchainFailed
+from ptqbridge.errors import InputError, LimitNotMet, OptionError, PtqbridgeError, ToolchainFailed, ToolchainMissing
 from ptqbridge.plan import Plan
 from ptqbridge.result import BuildResult
 
@@ -117,6 +117,16 @@ def test_a_failed_build_leaves_the_last_good_product_alone(
     assert f"log: {tmp_path}/p.hb_mapper.log" in caught.value.hint
     assert (tmp_path / "p.bin").read_text() == "good"
     assert {path.name for path in tmp_path.iterdir()} == {"bin", "p.bin", "p.hb_mapper.log"}
+
+
+def test_a_missing_tool_is_said_before_samples_are_written(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PTQBRIDGE_HB_MAPPER", "/no/tool")
+    monkeypatch.setattr("ptqbridge.backends.horizon.build5.write_samples", lambda *_: pytest.fail("samples written"))
+    with pytest.raises(ToolchainMissing, match="is no program"):
+        make(CALIB)
+    assert {path.name for path in tmp_path.iterdir()} == {"bin"}
 
 
 def test_obey(make: Make, tmp_path: Path) -> None:

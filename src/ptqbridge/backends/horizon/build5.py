@@ -16,7 +16,7 @@ from ptqbridge.backends.horizon.beside5 import keep, write_layers
 from ptqbridge.backends.horizon.calibdata5 import write_samples
 from ptqbridge.backends.horizon.checker5 import check_operators, copy_model
 from ptqbridge.backends.horizon.context import CALIBRATION_FOLDER
-from ptqbridge.backends.horizon.hb_mapper import LOG, Run, run_hb_mapper
+from ptqbridge.backends.horizon.hb_mapper import LOG, Run, program, run_hb_mapper
 from ptqbridge.backends.horizon.judge import asked_got, judge, wishes
 from ptqbridge.backends.horizon.logs5 import Record
 from ptqbridge.backends.horizon.preflight import CONFIG, Preflight, calibrates, configuration, preflight, refuse
@@ -28,6 +28,7 @@ from ptqbridge.errors import InputError, LimitNotMet, OptionError, ToolchainFail
 from ptqbridge.files import atomic_path, write_atomic, write_failure
 from ptqbridge.plan import Plan
 from ptqbridge.result import AskedGot, BuildResult
+from ptqbridge.toolchains.local import log_while_running
 from ptqbridge.toolchains.select import select
 from ptqbridge.wording import counted
 
@@ -56,12 +57,13 @@ def build(plan: Plan, *, say: Say, progress: Progress | None = None) -> BuildRes
         say(f"pre-flight: {remark}")
     config = configuration(plan)
     with workspace() as place, select(str(plan.settings.get("place") or "local")) as toolchain:
+        program(toolchain)  # before the samples are written, which may take long
         operators = check_operators(plan, check, toolchain, log=log, say=say)
         argv = _stage_model(place, plan, check, config, argv)
         data = _stage_data(place, plan, check, config, say)
         if config:
             place.write(CONFIG, _dump(config))
-        say(f"hb_mapper starts ({toolchain.name}); log: {log}")
+        say(f"hb_mapper starts ({toolchain.name}); log: {log_while_running(log)}")
         run = run_hb_mapper(place, argv, toolchain, log=log, product=product, progress=_teller(say, progress))
         made = _judge(plan, place, run, config, product)
         if plan.build.out:

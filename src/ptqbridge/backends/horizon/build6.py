@@ -28,7 +28,7 @@ from ptqbridge.files import atomic_path, write_atomic, write_failure
 from ptqbridge.model.load import Model
 from ptqbridge.plan import Plan
 from ptqbridge.result import BuildResult
-from ptqbridge.toolchains.local import Local
+from ptqbridge.toolchains.local import Local, log_while_running
 from ptqbridge.toolchains.program import Finished, Toolchain
 from ptqbridge.toolchains.select import select
 from ptqbridge.wording import counted
@@ -82,7 +82,7 @@ def build(plan: Plan, *, say: Say, progress: Steps | None = None) -> BuildResult
     with workspace() as place, toolchain:
         staged = stage(plan, model, place, say, here=isinstance(toolchain, Local))
         checked = _check(plan, place, toolchain, program, log, say)
-        say(f"hb_compile starts ({toolchain.name}); log: {log}")
+        say(f"hb_compile starts ({toolchain.name}); log: {log_while_running(log)}")
         finished, record = _run(place, staged, toolchain, program, log, Progress(say, progress, staged.samples))
         calibrated = bool(staged.data)
         remarks, performance_only = judge(record, calibrated=calibrated, log=str(log))
