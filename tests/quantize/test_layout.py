@@ -105,3 +105,60 @@ def test_where_nothing_can_be_written_the_plain_layout_serves(monkeypatch: pytes
     (found, *_) = open_session(seen).run(seen.fetches, samples(1)[0])
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     np.testing.assert_array_equal(found, session.run(["c0"], samples(1)[0])[0])
+
+
+class TestLane:
+    """Sample after sample through one lane, against a run of its own for each."""
+
+    @pytest.fixture
+    def observer(self) -> layout.Observer:
+        nodes = [
+            helper.make_node("Neg", ["x"], ["a"]),
+            helper.make_node("NonZero", ["x"], ["n"]),
+            helper.make_node("Cast", ["n"], ["f"], to=TensorProto.FLOAT),
+        ]
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("a", "f")]
+        graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])], ends)
+        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+        return open_session(observe(proto, ["a", "f"], values=True))
+
+    def check(self, observer: layout.Observer, fetches: list[str], arrays: list[np.ndarray]) -> None:
+        lane = observer.lane(fetches)
+        for array in arrays:
+            found = lane.run({"x": array})
+            assert list(found) == fetches
+            for name, expected in zip(fetches, observer.run(fetches, {"x": array}), strict=True):
+                np.testing.assert_array_equal(found[name], expected)
+
+    def test_equal_shapes_share_their_arrays(self, observer: layout.Observer) -> None:
+        self.check(observer, ["a"], [np.full((3, 2), value, np.float32) for value in range(4)])
+        lane = observer.lane(["a"])
+        first, second = (lane.run({"x": np.full((3, 2), value, np.float32)})["a"] for value in (1, 2))
+        assert np.shares_memory(first, second)
+        assert (second == -2).all()
+
+    def test_shapes_may_change_and_change_back(self, observer: layout.Observer) -> None:
+        self.check(observer, ["a"], [np.full((size, 2), size, np.float32) for size in (3, 5, 3, 1, 0, 3)])
+
+    def test_first_one_may_be_empty(self, observer: layout.Observer) -> None:
+        self.check(observer, ["a"], [np.full((size, 2), size, np.float32) for size in (0, 0, 3, 0)])
+
+    def test_shapes_of_results_may_depend_on_values(self, observer: layout.Observer) -> None:
+        self.check(
+            observer,
+            ["a", "f"],
+            [np.arange(first, first + 4, dtype=np.float32).reshape(2, 2) for first in (1, 0, 1, -2)],
+        )
+
+    def test_inputs_need_not_be_contiguous(self, observer: layout.Observer) -> None:
+        self.check(observer, ["a"], [np.arange(8, dtype=np.float32).reshape(2, 4).T * sign for sign in (1, -1, 2)])
+
+    def test_what_the_model_does_not_take_is_refused(self, observer: layout.Observer) -> None:
+        lane = observer.lane(["a"])
+        good = {"x": np.ones((3, 2), np.float32)}
+        lane.run(good)
+        with pytest.raises(Exception, match="x"):
+            lane.run({"x": np.ones((3, 2), np.float64)})
+        with pytest.raises(Exception, match="y"):
+            lane.run({**good, "y": np.ones(1, np.float32)})
+        assert (lane.run(good)["a"] == -1).all()

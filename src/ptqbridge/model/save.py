@@ -86,6 +86,7 @@ def session_model(
             if size > inline_limit:
                 raise write_failure(tempfile.gettempdir(), error) from error
             model = proto.SerializeToString()
+        del proto  # where the caller lets go of it too, its memory is free when the session is made
         yield model
         del model
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -19,14 +18,13 @@ from ptqbridge.errors import InputError, PtqbridgeError
 from ptqbridge.model.save import MAPPED_FROM, session_model
 from ptqbridge.quantize.histogram import Collector, Scratch
 from ptqbridge.quantize.kernel import load_kernel
-from ptqbridge.quantize.layout import Observer, open_observer
+from ptqbridge.quantize.layout import Arrays, Observer, open_observer
 from ptqbridge.quantize.memory import give_back
 from ptqbridge.quantize.observe import PREFIX, Observation, observe
 
 if TYPE_CHECKING:
     import onnxruntime
 
-Arrays = Mapping[str, npt.NDArray[Any]]
 NewCollector = Callable[[str, int, Scratch], Collector]
 """Makes the collector of a tensor from its name, its number of elements in the first sample, and a worker's memory."""
 
@@ -57,11 +55,12 @@ class Findings:
     samples: int = 0
 
     def merge(self, other: Findings) -> None:
-        """Add what another worker saw."""
+        """Take over what another worker saw, and its collectors."""
         self.samples += other.samples
         for name, extremes in other.extremes.items():
             self.extremes.setdefault(name, Extremes()).add(extremes.low, extremes.high)
-        for name, collector in other.collectors.items():
+        for name in list(other.collectors):
+            collector = other.collectors.pop(name)  # freed at once: all of them together may be large
             if name in self.collectors:
                 self.collectors[name].merge(collector)
             else:
@@ -133,8 +132,7 @@ def collect(
     total = start or Findings()
     session = session or open_session(observation)
     count = max(1, workers)
-    together = threading.Barrier(count)
-    crew = [_Worker(session, observation, new_collector, together) for _ in range(count)]
+    crew = [_Worker(session, observation, new_collector) for _ in range(count)]
     rest = islice(samples, total.samples, None)
     while True:
         queue = _Queue(islice(rest, every) if save else rest, total.samples, progress)
@@ -214,23 +212,14 @@ class _Worker:
         session: Observer,
         observation: Observation,
         new_collector: NewCollector | None,
-        together: threading.Barrier,
     ) -> None:
         self.findings = Findings()
-        self._together: threading.Barrier | None = together
         self._scratch = Scratch(load_kernel())
-        self._session = session
+        self._lane = session.lane(observation.fetches)
         self._observation = observation
         self._new_collector = new_collector
-        self._fetches = observation.fetches
 
     def work(self, queue: _Queue) -> None:
-        try:
-            self._work(queue)
-        finally:  # nobody shall wait for one who is done
-            self._meet(last=True)
-
-    def _work(self, queue: _Queue) -> None:
         while (item := queue.take()) is not None:
             position, sample = item
             try:
@@ -247,21 +236,22 @@ class _Worker:
             if array.dtype.kind == "f":
                 self._see(sample, name, array, keep=name in observed)
         try:
-            outputs = dict(zip(self._fetches, self._session.run(self._fetches, arrays), strict=True))
+            outputs = self._lane.run(arrays)
         except PtqbridgeError:
             raise
         except Exception as problem:
             raise InputError(f"{sample}: the model does not take it: {_first_line(problem)}") from problem
-        self._meet()
-        unhealthy = [name for name, total in self._observation.health.items() if np.isnan(outputs[total])]
+        unhealthy = [name for name, total in self._observation.health.items() if np.isnan(outputs[total]).any()]
         if unhealthy:
             self._name_nan(sample, arrays, unhealthy)
         for watch in self._observation.watches:
             if watch.values:
-                self._see(sample, watch.name, outputs.pop(watch.values), never_negative=watch.never_negative)
+                self._see(sample, watch.name, outputs[watch.values], never_negative=watch.never_negative)
             else:
                 low = 0.0 if watch.never_negative else float(outputs[watch.minimum])
-                self._extend(sample, watch.name, low, float(outputs[watch.maximum]))
+                high = float(outputs[watch.maximum])
+                if not low > high:  # as they are for a tensor without elements
+                    self._extend(sample, watch.name, low, high)
         self.findings.samples += 1
 
     def _name_nan(self, sample: str, arrays: Arrays, unhealthy: Sequence[str]) -> None:
@@ -273,13 +263,6 @@ class _Worker:
         for watch, array in zip(whole.watches, values, strict=True):
             if np.isnan(array).any():
                 raise InputError(f"{sample}: tensor {watch.name!r}: expected finite values, found NaN")
-
-    def _meet(self, *, last: bool = False) -> None:
-        """Wait, once, until each worker has the results of a sample: most memory is taken then, and soon, not late."""
-        barrier, self._together = self._together, None
-        if barrier is not None:
-            with suppress(threading.BrokenBarrierError):
-                barrier.abort() if last else barrier.wait()
 
     def _see(
         self, sample: str, name: str, array: npt.NDArray[Any], *, keep: bool = True, never_negative: bool = False

@@ -24,6 +24,8 @@ from ptqbridge.quantize.memory import forget_bytes
 if TYPE_CHECKING:
     import onnxruntime
 
+Arrays = Mapping[str, npt.NDArray[Any]]
+
 _BLOCKED = "com.microsoft.nchwc"
 _REDUCTIONS = frozenset({"ReduceMax", "ReduceMin", "ReduceSum"})
 _SAVES_FAST = (1, 22)
@@ -39,11 +41,59 @@ class Observer:
         self._session = session
         self._names = names or {}
 
-    def run(self, fetches: Sequence[str], arrays: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    def run(self, fetches: Sequence[str], arrays: Arrays) -> list[npt.NDArray[Any]]:
         """The outputs named; the elements of a tensor with channels may come in any order. Raises as ONNX Runtime."""
         names = [self._names.get(name, name) for name in fetches]
         found: list[npt.NDArray[Any]] = self._session.run(names, dict(arrays))
         return found
+
+    def lane(self, fetches: Sequence[str]) -> Lane:
+        """A way to run samples one after another, on one thread at a time, always for ``fetches``."""
+        return Lane(self._session, {name: self._names.get(name, name) for name in fetches})
+
+
+class Lane:
+    """Runs sample after sample into the same arrays, as long as the shapes stay: made anew they scatter memory."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, names: Mapping[str, str]) -> None:
+        """``names`` in ``session`` of what is to be fetched."""
+        self._session = session
+        self._names = names
+        self._outputs = list(dict.fromkeys(names.values()))
+        self._binding: Any = None
+        self._shapes: object = None  # of the inputs that the binding is for; until there is one, the first sample's
+        self._results: dict[str, npt.NDArray[Any]] = {}
+
+    def run(self, arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """As ``Observer.run``, by name. The next run may overwrite the arrays."""
+        shapes = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+        if self._binding is not None and shapes == self._shapes and self._run_bound(arrays):
+            results = self._results
+        else:
+            results = dict(zip(self._outputs, self._session.run(self._outputs, dict(arrays)), strict=True))
+            if self._shapes is None:
+                self._shapes = shapes
+                self._bind(results)
+        return {name: results[output] for name, output in self._names.items()}
+
+    def _bind(self, results: dict[str, npt.NDArray[Any]]) -> None:
+        binding = self._session.io_binding()
+        try:
+            for name, array in results.items():
+                binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        except Exception:  # bfloat16, say, which NumPy lacks
+            return
+        self._binding, self._results = binding, results
+
+    def _run_bound(self, arrays: Arrays) -> bool:
+        try:
+            for name, array in arrays.items():
+                self._binding.bind_cpu_input(name, array)
+            self._session.run_with_iobinding(self._binding)
+        except Exception:  # a shape that depends on values, say; the common way will do, or tell what is wrong
+            self._binding = None
+            return False
+        return True
 
 
 def open_observer(

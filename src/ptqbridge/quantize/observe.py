@@ -174,7 +174,8 @@ def _health(graph: onnx.GraphProto, facts: GraphFacts, watched: Sequence[str]) -
     for index, name in enumerate(places(facts, watched)):
         stem = f"{PREFIX}health_{index}"
         tensor, elem_type = _wide(graph, name, stem, _elem_type(facts, name))
-        sums[name] = _reduce(graph, "ReduceSum", tensor, f"{stem}_sum", elem_type)
+        # Without the axes kept, older versions of ONNX Runtime take no tensor without elements, such as no detections.
+        sums[name] = _scalar(graph, "ReduceSum", [tensor], f"{stem}_sum", elem_type, shape=None, keepdims=1)
     return sums
 
 
@@ -192,10 +193,16 @@ def _reduce(graph: onnx.GraphProto, op_type: str, source: str, output: str, elem
 
 
 def _scalar(
-    graph: onnx.GraphProto, op_type: str, sources: Sequence[str], output: str, elem_type: int, **attributes: Any
+    graph: onnx.GraphProto,
+    op_type: str,
+    sources: Sequence[str],
+    output: str,
+    elem_type: int,
+    shape: Sequence[int] | None = (),
+    **attributes: Any,
 ) -> str:
     graph.node.append(helper.make_node(op_type, sources, [output], name=output, **attributes))
-    graph.output.append(helper.make_tensor_value_info(output, elem_type, []))
+    graph.output.append(helper.make_tensor_value_info(output, elem_type, shape))
     return output
 
 

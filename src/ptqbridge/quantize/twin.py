@@ -74,7 +74,7 @@ def make_twin(
     MatMul are rounded to int8, one scale per output channel.
     """
     index, taken = GraphIndex(proto), all_names(proto)
-    constants: list[onnx.TensorProto] = []
+    twin = onnx.ModelProto(ir_version=proto.ir_version)
     chosen = {name: ranges[root] for name, root in roots.items() if root in ranges}
     nodes: list[onnx.NodeProto] = []
     seen: dict[str, str] = {}  # a rounded tensor -> what its readers see
@@ -82,7 +82,9 @@ def make_twin(
 
     def constant(value: npt.NDArray[Any], name: str) -> str:
         name = new_name(name, taken)
-        constants.append(onnx.numpy_helper.from_array(value, name))
+        # Filled in place: a list of finished tensors would hold the weights once more.
+        kind = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+        twin.graph.initializer.add(name=name, data_type=kind, dims=value.shape).raw_data = value.tobytes()
         return name
 
     def pair(name: str, source: str, after: str) -> None:
@@ -117,7 +119,6 @@ def make_twin(
         for name in outputs:
             pair(name, raw.get(name, name), name if name in raw else new_name(f"{name}_rounded", taken))
     read = {name for node in nodes for name in node.input} | index.pinned
-    twin = onnx.ModelProto(ir_version=proto.ir_version)
     twin.opset_import.extend(proto.opset_import)
     twin.functions.extend(proto.functions)
     twin.graph.name = proto.graph.name or "graph"
@@ -125,7 +126,6 @@ def make_twin(
     twin.graph.output.extend(proto.graph.output)
     twin.graph.sparse_initializer.extend(proto.graph.sparse_initializer)
     twin.graph.initializer.extend(tensor for tensor in proto.graph.initializer if tensor.name in read)
-    twin.graph.initializer.extend(constants)
     twin.graph.node.extend(nodes)
     return twin
 
@@ -159,6 +159,8 @@ def run_floats(model: onnx.ModelProto, samples: list[Mapping[str, npt.NDArray[An
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.enable_cpu_mem_arena = False  # it pays over many runs only
     with session_model(model, mapped_from=MAPPED_FROM) as source:
+        del model
+        give_back()
         session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         del source
     forget_bytes(session)
