@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from hypothesis.extra import numpy as arrays
 from onnx import numpy_helper
 
 from ptqbridge.errors import InputError
+from ptqbridge.quantize.explicit import quantize_explicit
 from ptqbridge.quantize.placement import observed_tensors
 from ptqbridge.quantize.qdq import affine_uint8, quantize, weight_scales
 from ptqbridge.quantize.ranges import Ranges
+from ptqbridge.quantize.twin import make_twin, rounded_tensors, rounding
 
 Build = Callable[..., onnx.ModelProto]
 Run = Callable[..., list[Any]]
@@ -253,8 +256,41 @@ def test_the_float_model_is_not_changed(build: Build, measure: Measure) -> None:
     assert proto.SerializeToString() == before
 
 
-@pytest.mark.parametrize(("scheme", "words"), [("tensorrt", "quantize_explicit"), ("horizon", "make_twin")])
-def test_other_schemes_are_named_where_they_live(build: Build, measure: Measure, scheme: str, words: str) -> None:
-    proto = build("y = Conv(x, w, b)", **W)
-    with pytest.raises(ValueError, match=words):
-        quantize(proto, measure(proto, observed_tensors(proto), FEED), scheme=scheme)
+@pytest.mark.parametrize("scheme", ["tensorrt", "horizon"])
+def test_other_schemes(build: Build, measure: Measure, run: Run, scheme: str) -> None:
+    proto = build(BODIES["residual"], **W)
+    ranges = measure(proto, proto_tensors(proto), FEED)
+    made = quantize(proto, ranges, scheme=scheme)
+    if scheme == "tensorrt":
+        assert made == quantize_explicit(proto, ranges).proto
+    else:
+        assert made == make_twin(proto, rounded_tensors(proto, scheme), ranges.tensors, rounding(scheme))
+    kinds = {tensor.data_type for tensor in made.graph.initializer if tensor.name.endswith("zero_point")}
+    assert kinds == {onnx.TensorProto.INT8}
+    close(run(proto, FEED), run(made, FEED), 0.05)
+    first = next(node.name for node in proto.graph.node if node.op_type == "Conv")
+    kept = quantize(proto, ranges, scheme=scheme, keep_float=frozenset({first}))
+    weight = next(node.input[1] for node in kept.graph.node if node.name == first)
+    assert weight in {tensor.name for tensor in proto.graph.initializer}
+    with pytest.raises(ValueError, match="reduce_range is for onnxruntime only"):
+        quantize(proto, ranges, scheme=scheme, reduce_range=True)
+
+
+def proto_tensors(proto: onnx.ModelProto) -> list[str]:
+    return [proto.graph.input[0].name, *(name for node in proto.graph.node for name in node.output)]
+
+
+def test_horizon_rounds_what_is_never_negative_as_uint8_when_asked(build: Build, measure: Measure) -> None:
+    proto = build(BODIES["relu"], **W)
+    ranges = replace(measure(proto, proto_tensors(proto), FEED), details={"asymmetric": True})
+    made = quantize(proto, ranges, scheme="horizon")
+    kinds = {tensor.data_type for tensor in made.graph.initializer if tensor.name.endswith("zero_point")}
+    assert kinds == {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+    with pytest.raises(InputError, match="lack 2 of 2 tensors, first 'x'"):
+        quantize(proto, replace(ranges, tensors={}), scheme="horizon")
+
+
+def test_an_unknown_scheme(build: Build, measure: Measure) -> None:
+    proto = build(BODIES["relu"], **W)
+    with pytest.raises(ValueError, match="unknown scheme 'other'"):
+        quantize(proto, measure(proto, observed_tensors(proto), FEED), scheme="other")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,9 @@ import onnx
 
 from ptqbridge.errors import InputError
 from ptqbridge.model.check import opset_of
+from ptqbridge.quantize.explicit import quantize_explicit
 from ptqbridge.quantize.graph import GraphIndex, all_names, attribute, new_name
+from ptqbridge.quantize.horizon import horizon_placement
 from ptqbridge.quantize.placement import Placement, place
 
 if TYPE_CHECKING:
@@ -24,11 +27,6 @@ OLDEST_QDQ_OPSET = 10
 """The first opset with QuantizeLinear and DequantizeLinear."""
 PER_CHANNEL_OPSET = 13
 """The first opset whose DequantizeLinear takes one scale per channel (attribute axis)."""
-
-_ELSEWHERE = {
-    "tensorrt": "ptqbridge.quantize.explicit.quantize_explicit",
-    "horizon": "ptqbridge.quantize.twin.make_twin",
-}
 
 WEIGHT_TOP = 127
 """The largest weight magnitude as an integer; -128 is not used, so that the range is symmetric."""
@@ -61,36 +59,50 @@ def quantize(
     keep_float: frozenset[str] = frozenset(),
     reduce_range: bool = False,
 ) -> onnx.ModelProto:
-    """The quantized twin of ``proto`` (prepared by `ptqbridge.quantize.prepare.prepare`); ``proto`` is not changed.
+    """``proto``, prepared by `ptqbridge.quantize.prepare.prepare` and not changed, as ``scheme`` quantizes it.
 
-    Weights: int8, symmetric, one scale per output channel, stored as integers. Activations: uint8 with zero exactly
-    representable. Biases: int32 at scale input x weight. ``keep_float`` names nodes that stay float32.
-    ``reduce_range`` scales weights so that CPUs without integer dot products compute exactly (see `weight_scales`;
-    `ptqbridge.quantize.cpu` tells which do).
+    ``onnxruntime``: what its integer kernels take. Weights are int8, symmetric, one scale per output channel, stored as
+    integers, activations uint8 with zero exactly representable, biases int32 at scale input x weight. ``keep_float``
+    names nodes that stay float32. ``reduce_range`` scales weights so that CPUs without integer dot products compute
+    exactly (see `weight_scales`; `ptqbridge.quantize.cpu` tells which do).
 
     Below opset 13 weights get one scale per tensor, since DequantizeLinear has no axis there; `prepare` raises the
     opset where it can.
 
-    This writes what ONNX Runtime's integer kernels take. For ``tensorrt`` see `ptqbridge.quantize.explicit`. For
-    ``horizon`` there is no quantized ONNX model, only a float twin that rounds alike: `ptqbridge.quantize.twin`.
+    ``tensorrt``: Q/DQ pairs for explicit quantization, as `ptqbridge.quantize.explicit.quantize_explicit` writes them;
+    nodes that lack a range stay float. ``horizon``: a float model that rounds where hb_mapper's integers do, since it
+    takes no quantized ONNX (`ptqbridge.quantize.twin.make_twin`).
 
     Raises InputError when ``ranges`` lacks a tensor or the opset is below 10 (no DequantizeLinear at all), and
-    ValueError for another scheme, naming where it is served.
+    ValueError for another scheme, or ``reduce_range`` for one that has no such thing.
     """
-    if scheme in _ELSEWHERE:
-        raise ValueError(f"scheme {scheme!r} is not written here: use {_ELSEWHERE[scheme]}")
+    if reduce_range and scheme != "onnxruntime":
+        raise ValueError(f"reduce_range is for onnxruntime only, not for {scheme!r}")
     opset = opset_of(proto)
     if opset < OLDEST_QDQ_OPSET:
         raise InputError(f"the model's opset {opset} has no QuantizeLinear; export it with opset 13 or later")
+    if scheme == "tensorrt":
+        return quantize_explicit(proto, ranges, keep_float).proto
+    if scheme == "horizon":
+        from ptqbridge.quantize.twin import make_twin, rounding  # imports this module
+
+        rounded = horizon_placement(proto, keep_float)
+        _check_all_there(rounded.observed, ranges)
+        affine = rounding(scheme, asymmetric=ranges.details.get("asymmetric") is True)
+        return make_twin(proto, rounded.root, ranges.tensors, affine, keep_float=keep_float)
     placement = place(proto, scheme, keep_float)
-    missing = [name for name in placement.observed if name not in ranges.tensors]
-    if missing:
-        raise InputError(
-            f"the calibration ranges lack {len(missing)} of {len(placement.observed)} tensors, first {missing[0]!r}; "
-            "they were made for another model or another choice of float layers"
-        )
+    _check_all_there(placement.observed, ranges)
     formats = _Scheme(reduce_range=reduce_range, per_channel=opset >= PER_CHANNEL_OPSET)
     return _Writer(proto, placement, ranges, formats).write()
+
+
+def _check_all_there(needed: Sequence[str], ranges: Ranges) -> None:
+    missing = [name for name in needed if name not in ranges.tensors]
+    if missing:
+        raise InputError(
+            f"the calibration ranges lack {len(missing)} of {len(needed)} tensors, first {missing[0]!r}; "
+            "they were made for another model or another choice of float layers"
+        )
 
 
 def affine_uint8(low: float, high: float) -> tuple[np.float32, int]:

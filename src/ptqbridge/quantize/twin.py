@@ -7,7 +7,7 @@ hb_mapper 1.24.3 writes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -67,11 +67,12 @@ def make_twin(
     affine: Callable[[TensorRange], Affine],
     *,
     weights: bool = True,
+    keep_float: Collection[str] = (),
 ) -> onnx.ModelProto:
     """A copy of ``proto`` in which the tensors of ``roots`` are rounded, all their readers seeing the rounded values.
 
     Tensors without a range stay as they are. With ``weights``, the constant weights of Conv, ConvTranspose, Gemm and
-    MatMul are rounded to int8, one scale per output channel.
+    MatMul are rounded to int8, one scale per output channel, but not those of the nodes named in ``keep_float``.
     """
     index, taken = GraphIndex(proto), all_names(proto)
     twin = onnx.ModelProto(ir_version=proto.ir_version)
@@ -104,7 +105,8 @@ def make_twin(
         copy.CopyFrom(node)
         for slot, name in enumerate(copy.input):
             copy.input[slot] = seen.get(name, name)
-        if weights and node.op_type in WEIGHTED and index.is_float_constant(node.input[1]):
+        rounds = weights and node.op_type in WEIGHTED and node.name not in keep_float
+        if rounds and index.is_float_constant(node.input[1]):
             axis = _output_channel(node, len(index.constants[node.input[1]].dims))
             key = (node.input[1], axis)
             if key not in done:
