@@ -201,7 +201,9 @@ def _data(invocation: Invocation, out: str, speaker: Speaker) -> dict[str, Any]:
         )
     # Each file holds one inference of the shape the compiler builds, and a dynamic batch becomes 1 there.
     build = replace(invocation.build, calibration=replace(invocation.build.calibration, batch=1))
-    written = write_horizon_data(build, out, journey6=target.name.startswith("nash"), say=speaker.line)
+    with speaker.progress("writing samples", lines=False) as progress:
+        journey6 = target.name.startswith("nash")
+        written = write_horizon_data(build, out, journey6=journey6, say=speaker.line, progress=progress)
     for note in written.notes:
         speaker.line(f"note: {note}")
     speaker.line("for the compiler's YAML:")

@@ -54,7 +54,9 @@ def main(argv: list[str]) -> int:
     for note in samples.notes:
         speaker.line(f"note: {note}")
     sure, perhaps = _nv12(invocation, model.inputs) if horizon else (frozenset(), frozenset())
-    findings = lint_data(samples, model.inputs, proto=model.proto, nv12=sure, perhaps_nv12=perhaps)
+    with speaker.progress("looking at samples", lines=False) as progress:
+        samples.tell(progress)
+        findings = lint_data(samples, model.inputs, proto=model.proto, nv12=sure, perhaps_nv12=perhaps)
     for line in _lines(findings):
         speaker.line(line)
     counts = {level: sum(f.level == level for f in findings) for level in ("error", "warning", "unsure")}

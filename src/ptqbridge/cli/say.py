@@ -64,19 +64,22 @@ class Speaker:
         self.line(f"built {result.artifact} ({result.precision}) in {result.seconds:.1f} s{stamp}")
 
     @contextmanager
-    def progress(self) -> Iterator[Progress | None]:
-        """A progress callback: a bar with time left on a terminal, lines now and then in a log, nothing when quiet."""
+    def progress(self, what: str = "calibrating", *, lines: bool = True) -> Iterator[Progress | None]:
+        """A progress callback: a bar with time left on a terminal, ``lines`` now and then in a log, else None.
+
+        ``what`` stands before the bar until the callback is given another word.
+        """
         if self.quiet:
             yield None
         elif sys.stdout.isatty():
-            with _bar() as callback:
+            with _bar(what) as callback:
                 yield callback
         else:
-            yield _tenths(self.line)
+            yield _tenths(self.line) if lines else None
 
 
 @contextmanager
-def _bar() -> Iterator[Progress]:
+def _bar(title: str) -> Iterator[Progress]:
     from rich import progress as rich
 
     columns = (
@@ -86,10 +89,11 @@ def _bar() -> Iterator[Progress]:
         rich.TimeRemainingColumn(),
     )
     with rich.Progress(*columns, transient=True) as bar:
-        task = bar.add_task("calibrating", total=None)
+        task = bar.add_task(title, total=None)
 
         def update(done: int, total: int, what: str = "") -> None:
-            bar.update(task, completed=done, total=total, description=what or "calibrating")
+            shown = what.removesuffix(f" {done}/{total}")  # the bar says that itself
+            bar.update(task, completed=done, total=total, description=shown or title)
 
         yield update
 

@@ -48,6 +48,7 @@ class Samples:
         self.pictures, self.notes, self.recipes = pictures or {}, notes, recipes or {}
         self.left: list[Left] = []
         self._fingerprint = ""
+        self._progress: Callable[[int, int], None] | None = None
 
     def __len__(self) -> int:
         """Inferences that an iteration gives; fewer only by samples left out as broken."""
@@ -55,7 +56,17 @@ class Samples:
 
     def __iter__(self) -> Iterator[Sample]:
         self.left = []
-        return self._produce(self.left)
+        made = self._produce(self.left)
+        return self._telling(made, self._progress) if self._progress else made
+
+    def tell(self, progress: Callable[[int, int], None] | None) -> None:
+        """From now on let iterations call ``progress`` with the number of samples done with, and ``len(self)``."""
+        self._progress = progress
+
+    def _telling(self, made: Iterator[Sample], progress: Callable[[int, int], None]) -> Iterator[Sample]:
+        for done, sample in enumerate(made, 1):
+            yield sample
+            progress(done, self._count)
 
     def named(self, names: Container[str]) -> Iterator[Sample]:
         """Those whose names an iteration gave; other files are not read where that can be."""

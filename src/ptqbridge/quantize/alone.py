@@ -19,6 +19,7 @@ from ptqbridge.quantize.ranges import Ranges
 from ptqbridge.quantize.verify import needed_tensors
 from ptqbridge.spec.build import BuildSpec, Calibration
 from ptqbridge.spec.tensor import TensorSpec
+from ptqbridge.wording import counted
 
 Say = Callable[[str], None]
 
@@ -61,7 +62,8 @@ def find_ranges(
     algorithm = wanted.algorithm or default_algorithm
     total = len(samples)
     several = f" in {total} inferences" if samples.used != total else ""
-    say(f"calibrating {len(tensors)} tensors with {samples.used} samples{several} ({_method(wanted, algorithm)})")
+    what, over = counted(len(tensors), "tensor"), counted(samples.used, "sample")
+    say(f"calibrating {what} with {over}{several} ({_method(wanted, algorithm)})")
     estimate = memory_estimate(proto, tensors, samples, algorithm=algorithm)
     say(estimate.text(wanted.memory_cap))
     ranges = calibrate(
@@ -114,14 +116,17 @@ class DataFolders:
     notes: tuple[str, ...]
 
 
-def write_horizon_data(build: BuildSpec, folder: str, *, journey6: bool, say: Say) -> DataFolders:
+def write_horizon_data(
+    build: BuildSpec, folder: str, *, journey6: bool, say: Say, progress: Callable[[int, int], None] | None = None
+) -> DataFolders:
     """Write the samples of ``build`` to ``folder`` for hb_compile (``journey6``: .npy) or hb_mapper (raw files).
 
     hb_mapper applies mean and scale itself: pictures are written as pixels of 0..255, and ``yaml`` says mean and scale.
     Raises InputError or OptionError, one line, for data that do not fit; ``folder`` is then as it was.
     """
     model, samples = _open(build, say)
-    say(f"writing {len(samples)} samples to {folder}")
+    say(f"writing {counted(len(samples), 'sample')} to {folder}")
+    samples.tell(progress)
     return write_folders(samples, model.inputs, folder, journey6=journey6)
 
 

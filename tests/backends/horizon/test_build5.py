@@ -249,3 +249,10 @@ def test_a_plan_with_faults_leaves_no_bundle(plan_of: Callable[..., Plan], root:
     assert plan.faults
     assert write_bundle(plan, f"{tmp_path}/out", lambda _: None) == []
     assert not (tmp_path / "out").exists()
+
+
+def test_the_samples_written_are_counted(make: Make) -> None:
+    told: list[tuple[int, int, str]] = []
+    make(CALIB, progress=lambda done, total, what="": told.append((done, total, what)))
+    assert told[:3] == [(done, 3, f"writing calibration samples {done}/3") for done in (1, 2, 3)]
+    assert told[3][2] == "hb_mapper: prepare"

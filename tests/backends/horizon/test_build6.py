@@ -61,10 +61,12 @@ def test_calibrated(tool: Path, plan_of: Make, tmp_path: Path) -> None:
     result = build(
         plan_of(line, "nash-e", "build"),
         say=lambda text: None,
-        progress=lambda done, total: counted.append((done, total)),
+        progress=lambda done, total, what="": counted.append((done, total, what)),
     )
     assert not result.performance_only
-    assert counted == [(1, 3), (2, 3), (3, 3)]
+    writing = "writing calibration samples as .npy, normalised as the float model wants them"
+    assert counted[:3] == [(done, 3, f"{writing} {done}/3") for done in (1, 2, 3)]
+    assert counted[3:] == [(1, 3, ""), (2, 3, ""), (3, 3, "")]
     assert [(row.layer, row.asked, row.got, row.met) for row in result.asked_got] == [
         ("/features/features.0/Conv", "CPU", "CPU", True),
         ("/fc/Gemm", "int16", "int16", True),

@@ -22,6 +22,7 @@ from ptqbridge.backends.horizon.logs5 import Record
 from ptqbridge.backends.horizon.preflight import CONFIG, Preflight, calibrates, configuration, preflight, refuse
 from ptqbridge.backends.horizon.stages5 import Stage
 from ptqbridge.backends.horizon.steps import script
+from ptqbridge.backends.horizon.telling import tell_writing
 from ptqbridge.backends.horizon.workspace import Workspace, workspace
 from ptqbridge.data.recipe import Recipe
 from ptqbridge.errors import InputError, LimitNotMet, OptionError, ToolchainFailed
@@ -30,7 +31,6 @@ from ptqbridge.plan import Plan
 from ptqbridge.result import AskedGot, BuildResult
 from ptqbridge.toolchains.local import log_while_running
 from ptqbridge.toolchains.select import select
-from ptqbridge.wording import counted
 
 if TYPE_CHECKING:
     from ptqbridge.backends import Progress
@@ -60,7 +60,7 @@ def build(plan: Plan, *, say: Say, progress: Progress | None = None) -> BuildRes
         program(toolchain)  # before the samples are written, which may take long
         operators = check_operators(plan, check, toolchain, log=log, say=say)
         argv = _stage_model(place, plan, check, config, argv)
-        data = _stage_data(place, plan, check, config, say)
+        data = _stage_data(place, plan, check, config, say, progress)
         if config:
             place.write(CONFIG, _dump(config))
         say(f"hb_mapper starts ({toolchain.name}); log: {log_while_running(log)}")
@@ -138,13 +138,20 @@ def _stage_model(
     return tuple(name if word == original else word for word in argv)
 
 
-def _stage_data(place: Workspace, plan: Plan, check: Preflight, config: dict[str, Any], say: Say) -> dict[str, Any]:
+def _stage_data(
+    place: Workspace,
+    plan: Plan,
+    check: Preflight,
+    config: dict[str, Any],
+    say: Say,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
     """The calibration data: ours written anew, a folder that only the YAML names copied as it is."""
     wanted, samples = plan.build.calibration, check.samples
     if not calibrates(config):
         return {}
     if samples is not None:
-        say(f"writing {counted(len(samples), 'calibration sample')}")
+        tell_writing(samples, say, progress)
         facts = write_samples(place, samples, check.model.inputs, config, Recipe.from_mapping(vars(wanted.preprocess)))
         for note in samples.notes:
             say(f"note: {note}")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ptqbridge.backends.horizon.beside5 import keep, write_layers
 from ptqbridge.backends.horizon.errors6 import explain_failure
@@ -20,6 +20,7 @@ from ptqbridge.backends.horizon.lookup import loaded
 from ptqbridge.backends.horizon.probe6 import by_version
 from ptqbridge.backends.horizon.quantrules import read_quant_config
 from ptqbridge.backends.horizon.run import find_tool, require_board, tool_variable
+from ptqbridge.backends.horizon.telling import tell_writing
 from ptqbridge.backends.horizon.workspace import JOB, TEMPORARY, Workspace, workspace
 from ptqbridge.data.asked import asked_samples
 from ptqbridge.data.writers import write_npy
@@ -31,13 +32,14 @@ from ptqbridge.result import BuildResult
 from ptqbridge.toolchains.local import Local, log_while_running
 from ptqbridge.toolchains.program import Finished, Toolchain
 from ptqbridge.toolchains.select import select
-from ptqbridge.wording import counted
+
+if TYPE_CHECKING:
+    from ptqbridge.backends import Progress as Told
 
 TOOL, CONFIG, LOG = "hb_compile", "hb_compile.yaml", "hb_compile.log"
 BYTECODE = ".bc"
 DATA, CACHE = "calibration_data", "compile_cache"
 Say = Callable[[str], None]
-Steps = Callable[[int, int], None]
 
 
 class Bundle(Workspace):
@@ -62,7 +64,7 @@ class Staged:
     samples: int
 
 
-def build(plan: Plan, *, say: Say, progress: Steps | None = None) -> BuildResult:
+def build(plan: Plan, *, say: Say, progress: Told | None = None) -> BuildResult:
     """Build the plan's model; the product is at ``--saveEngine`` (or named after the model) only when it is good.
 
     Raises InputError, OptionError, ToolchainFailed, LimitNotMet for ``--precisionConstraints=obey``, and
@@ -80,7 +82,7 @@ def build(plan: Plan, *, say: Say, progress: Steps | None = None) -> BuildResult
     artifact = plan.build.artifact or os.path.join(plan.build.out, os.path.basename(_command(plan)[1]))
     log = _log_place(plan, artifact)
     with workspace() as place, toolchain:
-        staged = stage(plan, model, place, say, here=isinstance(toolchain, Local))
+        staged = stage(plan, model, place, say, here=isinstance(toolchain, Local), progress=progress)
         checked = _check(plan, place, toolchain, program, log, say)
         say(f"hb_compile starts ({toolchain.name}); log: {log_while_running(log)}")
         finished, record = _run(place, staged, toolchain, program, log, Progress(say, progress, staged.samples))
@@ -170,7 +172,15 @@ def _model(plan: Plan) -> Model | None:
     return model
 
 
-def stage(plan: Plan, model: Model | None, place: Workspace, say: Say, *, here: bool = False) -> Staged:
+def stage(
+    plan: Plan,
+    model: Model | None,
+    place: Workspace,
+    say: Say,
+    *,
+    here: bool = False,
+    progress: Told | None = None,
+) -> Staged:
     """Put model, samples and configuration into ``place``, with paths that hold wherever that folder lies.
 
     ``here``: the tool runs on this machine, and its cache stays where it is.
@@ -189,7 +199,7 @@ def stage(plan: Plan, model: Model | None, place: Workspace, say: Say, *, here: 
         config = {section: dict(keys) for section, keys in yaml.safe_load(plan.files[CONFIG]).items()}
         if model:
             config["model_parameters"]["onnx_model"] = f"./{name}"
-            data = _samples(plan, model, place, config.get("calibration_parameters", {}), say)
+            data = _samples(plan, model, place, config.get("calibration_parameters", {}), say, progress)
         quant = config.get("calibration_parameters", {}).get("quant_config")
         if isinstance(quant, str) and quant:  # a path means nothing to a tool elsewhere
             config["calibration_parameters"]["quant_config"] = read_quant_config(quant)
@@ -242,12 +252,14 @@ def _other_generation(plan: Plan, record: Record) -> list[str]:
     return [f"the plan was made for {TOOL} {planned}, and {version} ran: --toolchainVersion={ran} writes for it"]
 
 
-def _samples(plan: Plan, model: Model, place: Workspace, keys: dict[str, Any], say: Say) -> dict[str, Any]:
+def _samples(
+    plan: Plan, model: Model, place: Workspace, keys: dict[str, Any], say: Say, progress: Told | None
+) -> dict[str, Any]:
     """Samples as .npy, one folder per input, as the float model wants them; folders the YAML names are copied."""
     wanted = plan.build.calibration
     if wanted.data and keys.get("calibration_type") != "skip":
         samples = asked_samples(wanted, model.inputs)
-        say(f"writing {counted(len(samples), 'calibration sample')} as .npy, normalised as the float model wants them")
+        tell_writing(samples, say, progress, " as .npy, normalised as the float model wants them")
         folders = write_npy(samples, model.inputs, str(place.job / DATA))
         for note in samples.notes:
             say(f"note: {note}")
