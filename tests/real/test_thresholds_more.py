@@ -13,8 +13,7 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from ptqbridge.quantize.calibrate import calibrate
-from ptqbridge.quantize.prepare import prepare
-from ptqbridge.quantize.twin import rounded_tensors
+from ptqbridge.quantize.verify import needed_tensors
 
 pytestmark = pytest.mark.real
 SAMPLES = 20
@@ -22,7 +21,11 @@ Samples = list[dict[str, np.ndarray]]
 
 
 def network(kind: str) -> onnx.ModelProto:
-    """Random heavy-tailed weights: ``residual`` convolutions and a pool, or an ``attention`` between reshapes."""
+    """Random heavy-tailed weights: ``residual`` convolutions and a pool, or an ``attention`` between reshapes.
+
+    With weights of a normal distribution ``mobile``: BatchNormalization, depthwise convolutions, ReLU6, hard swish,
+    squeeze and excite, and what cuts or selects values without a convolution before it.
+    """
     rng = np.random.default_rng(3)
     nodes: list[onnx.NodeProto] = []
     constants: list[onnx.TensorProto] = []
@@ -32,20 +35,44 @@ def network(kind: str) -> onnx.ModelProto:
         nodes.append(helper.make_node(op_type, list(inputs), [f"{name}_out"], name, **attributes))
         return f"{name}_out"
 
-    def conv(source: str, channels: int, out: int, kernel: int = 3) -> str:
-        values = (
-            rng.standard_t(3, size=(out, channels, kernel, kernel)) / np.sqrt(channels * kernel**2),
-            rng.normal(size=out),
-        )
-        names = [f"{part}{len(nodes)}" for part in ("weight", "bias")]
-        constants.extend(numpy_helper.from_array(v.astype(np.float32), n) for v, n in zip(values, names, strict=True))
-        return add("Conv", source, *names, kernel_shape=[kernel] * 2, pads=[kernel // 2] * 4)
+    def constant(name: str, value: np.ndarray) -> str:
+        constants.append(numpy_helper.from_array(value.astype(np.float32), name))
+        return name
+
+    def conv(source: str, channels: int, out: int, kernel: int = 3, group: int = 1) -> str:
+        size = (out, channels // group, kernel, kernel)
+        plain = rng.normal(size=size) * 1.4 if kind == "mobile" else rng.standard_t(3, size=size)
+        weight = constant(f"weight{len(nodes)}", plain / np.sqrt(np.prod(size[1:])))
+        bias = constant(f"bias{len(nodes)}", rng.normal(size=out))
+        return add("Conv", source, weight, bias, kernel_shape=[kernel] * 2, pads=[kernel // 2] * 4, group=group)
+
+    def normal(source: str, channels: int) -> str:
+        values = (rng.uniform(0.5, 2, channels), *rng.normal(size=(2, channels)) * 0.1, rng.uniform(0.5, 2, channels))
+        names = [constant(f"{part}{len(nodes)}", v) for part, v in zip("sbmv", values, strict=True)]
+        return add("BatchNormalization", source, *names)
+
+    def relu6(source: str) -> str:
+        return add("Clip", source, "zero", "six")
 
     if kind == "residual":
         start = add("Relu", conv("x", 8, 12))
         pooled = add("MaxPool", start, kernel_shape=[2, 2], strides=[2, 2])
         inner = add("LeakyRelu", conv(pooled, 12, 12), alpha=0.1)
         end = conv(add("Relu", add("Add", conv(inner, 12, 12), pooled)), 12, 6)
+    elif kind == "mobile":
+        for name, bound in (("zero", 0), ("six", 6), ("low", -3)):
+            constant(name, np.float32(bound))
+        start = relu6(normal(conv("x", 8, 16), 16))
+        inner = relu6(normal(conv(start, 16, 16, group=16), 16))
+        start = add("Add", normal(conv(inner, 16, 16, 1), 16), start)
+        inner = normal(conv(start, 16, 24), 24)
+        inner = add("Mul", inner, add("HardSigmoid", inner, alpha=1 / 6, beta=0.5))
+        squeezed = add("Relu", conv(add("GlobalAveragePool", inner), 24, 6, 1))
+        inner = add("Mul", inner, add("Sigmoid", conv(squeezed, 6, 24, 1)))
+        pooled = add("MaxPool", inner, kernel_shape=[3, 3], pads=[1] * 4)
+        joined = add("Relu", add("Concat", pooled, inner, normal(conv("x", 8, 8), 8), axis=1))
+        inner = add("Clip", conv(joined, 56, 8, 1), "low", "six")
+        end = conv(add("AveragePool", inner, kernel_shape=[3, 3], pads=[1] * 4), 8, 4, 1)
     else:
         constants += [
             numpy_helper.from_array(np.array(shape, np.int64), name)
@@ -92,9 +119,10 @@ def real_thresholds(
     done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found = {}
+    names = {"x", *(name for node in model.graph.node for name in node.output)}
     for node in onnx.load(folder / "out" / "m_calibrated_model.onnx").graph.node:
         thresholds = [a for a in node.attribute if a.name == "thresholds"]
-        if node.op_type == "HzCalibration" and not node.input[0].startswith("weight"):
+        if node.op_type == "HzCalibration" and node.input[0] in names:
             (found[node.input[0]],) = helper.get_attribute_value(thresholds[0])
     return found
 
@@ -109,7 +137,7 @@ METHODS: dict[str, tuple[dict[str, object], dict[str, object], float]] = {
     "mix": ({"calibration_type": "mix"}, {"algorithm": "mix"}, 1e-2),
 }  # fmt: skip
 # On the attention default takes thresholds per channel.
-CASES = [(kind, method) for kind in ("residual", "attention") for method in METHODS]
+CASES = [(kind, method) for kind in ("residual", "mobile", "attention") for method in METHODS]
 CASES.remove(("attention", "default"))
 
 
@@ -118,9 +146,7 @@ def test_thresholds(hb_mapper: Path, tmp_path: Path, kind: str, method: str) -> 
     wanted, ours, tolerance = METHODS[method]
     model, data = network(kind), samples()
     expected = real_thresholds(hb_mapper, model, data, tmp_path, **wanted)
-    plain = prepare(model).proto
-    roots = rounded_tensors(plain, "horizon")
-    found = calibrate(plain, [*dict.fromkeys([*roots, *roots.values()])], data, scheme="horizon", **ours).tensors  # type: ignore[arg-type]
+    found = calibrate(model, needed_tensors(model, "horizon"), data, scheme="horizon", **ours).tensors  # type: ignore[arg-type]
     assert len(expected) >= 6
     for name, threshold in expected.items():
-        assert found[roots.get(name, name)].amax == pytest.approx(threshold, rel=tolerance), name
+        assert found[name].amax == pytest.approx(threshold, rel=tolerance), name
