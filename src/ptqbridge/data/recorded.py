@@ -125,9 +125,15 @@ class NumbersReader:
 
 def numbers_of(pixels: Array, recipe: Recipe) -> Array:
     """``(pixel * scale - mean) / std`` per channel of N x channels x H x W (or NHWC), in float64."""
+    scale, mean, std = per_channel(recipe)
+    return np.asarray((pixels.astype(np.float64) * scale - mean) / std)
+
+
+def per_channel(recipe: Recipe) -> tuple[Array, Array, Array]:
+    """Scale, mean and std of a resolved recipe, shaped to meet N x channels x H x W (or NHWC) values; float64."""
     shape = (1, -1, 1, 1) if recipe.layout == "nchw" else (1, 1, 1, -1)
     scale, mean, std = (np.array(numbers).reshape(shape) for numbers in (recipe.scale, recipe.mean, recipe.std))
-    return np.asarray((pixels.astype(np.float64) * scale - mean) / std)
+    return scale, mean, std
 
 
 def find_record(path: str) -> Recorded | None:

@@ -20,7 +20,7 @@ from numpy.lib import format as npy
 from ptqbridge.data.arrays import Array
 from ptqbridge.data.layout import safe_name
 from ptqbridge.data.recipe import Recipe
-from ptqbridge.data.recorded import RECORD
+from ptqbridge.data.recorded import RECORD, per_channel
 from ptqbridge.data.samples import Samples
 from ptqbridge.errors import InputError
 from ptqbridge.files import write_failure
@@ -75,8 +75,7 @@ def to_pixels(array: Array, recipe: Recipe, shown: str) -> Array:
 
     Raises InputError naming ``shown`` when they leave 0..255 by more than rounding.
     """
-    shape = (1, -1, 1, 1) if recipe.layout == "nchw" else (1, 1, 1, -1)
-    scale, mean, std = (np.array(numbers).reshape(shape) for numbers in (recipe.scale, recipe.mean, recipe.std))
+    scale, mean, std = per_channel(recipe)
     values = (array.astype(np.float64) * std + mean) / scale
     whole = np.rint(values)
     if np.abs(values - whole).max(initial=0) < _SNAP:

@@ -28,6 +28,7 @@ from ptqbridge.measure.summary import Performance
 from ptqbridge.measure.trace import Trace
 from ptqbridge.plan import Plan
 from ptqbridge.spec.run import RunSpec
+from ptqbridge.wording import counted
 
 if TYPE_CHECKING:
     from ptqbridge.data.recipe import Recipe
@@ -39,8 +40,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Command:
-    """One command. ``kind``: perf, sweep, times (of single frames), dump (of outputs) or model_info; ``label``: what
-    was varied."""
+    """One command.
+
+    ``kind``: perf, sweep, times (of single frames), dump (of outputs) or model_info; ``label``: what was varied.
+    """
 
     kind: str
     label: str
@@ -72,9 +75,7 @@ def run(plan: Plan, artifact: str, board: Board, *, say: Say) -> Outcome:
 
 def commands_of(plan: Plan) -> tuple[Command, ...]:
     """The plan's board commands, a perf of its own for every thread number and core of a sweep."""
-    commands = [
-        Command(_kind(step.argv), "", step.argv) for step in plan.steps if step.argv[:1] == (TOOL,)
-    ]  # fmt: skip
+    commands = [Command(_kind(step.argv), "", step.argv) for step in plan.steps if step.argv[:1] == (TOOL,)]
     threads = tuple(int(value) for value in plan.settings.get("sweepThreads", ()))
     cores = tuple(int(value) for value in plan.settings.get("sweepCores", ()))
     first = next((command.argv for command in commands if command.kind == "perf"), None)
@@ -117,7 +118,7 @@ def _measured(plan: Plan, stay: Visit) -> Outcome:
         files, inputs = stay.inputs(info, plan.run.inputs, recipe_of(plan.build.calibration.preprocess))
         stay.bring(files)
         commands = tuple(replace(command, argv=_fed(command, stay, files, plan)) for command in commands)
-    stay.say(f"{stay.board.name}: {stay.tool}, {stay.looked.machine}; {len(commands)} run(s)")
+    stay.say(f"{stay.board.name}: {stay.tool}, {stay.looked.machine}; {counted(len(commands), 'run')}")
     done = _carry_out(stay, commands)
     timed = [_perf(each) for each in done if each.command.kind in ("perf", "sweep")]
     timed = _enough(stay, commands, timed)

@@ -11,6 +11,7 @@ from ptqbridge.backends.onnxruntime.rules import RULES
 from ptqbridge.plan import Filled, Plan, Request, Step, Target, map_options
 from ptqbridge.rulebook import Outcome
 from ptqbridge.spec import BuildSpec, RunSpec
+from ptqbridge.wording import counted
 
 MADE_UP = "int8 ranges come from one batch of noise (no --calib, no --calibData): timing is meaningful, accuracy is not"
 
@@ -119,7 +120,7 @@ def _steps(request: Request, settled: Choices) -> list[Step]:
         )
     if request.command != "build" and not run.skip:
         steps.append(
-            Step(f"run {run.streams} stream(s), at least {run.iterations} iterations and {run.duration_s:g} s")
+            Step(f"run {counted(run.streams, 'stream')}, at least {run.iterations} iterations and {run.duration_s:g} s")
         )
     return steps
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ptqbridge.backends.tensorrt.tensors import NUMPY, from_bf16
 from ptqbridge.files import write_atomic
+from ptqbridge.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,7 +95,7 @@ class DebugWriter:
             record = {"metadata": head | {"engine_name": self.engine}, "tensors": list(self.seen.values())}
             write_atomic(SUMMARY, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
         missing = [name for name in self.files if name not in self.seen]
-        notes = [f"{len(self.seen)} debug tensors written, each once"]
+        notes = [f"{counted(len(self.seen), 'debug tensor')} written, each once"]
         if missing:
             notes.append(f"no debug tensor came for {', '.join(missing)}: mark it with --markDebug when building")
         return tuple(notes)
