@@ -146,6 +146,14 @@ SEEN = {
         f"p = MaxPool{POOL}(c) q = MaxPool{POOL}(p) y = Concat<axis=2>(c, p, q)",
         {"c": "y", "p": "y", "q": "y"}, {"c", "p", "q"},
     ),
+    "a cut before a Concat": (
+        f"p = MaxPool{POOL}(c) r = Relu(p) y = Concat<axis=2>(r, d)",
+        {"p": "c", "r": "c", "d": "y"}, {"c", "p", "r", "d"},
+    ),
+    "halves before a Concat": (
+        "a, b = Split<axis=1>(c) t = Tanh(b) y = Concat<axis=1>(a, t)",
+        {"a": "c", "b": "c", "t": "y"}, {"c", "a", "b", "t"},
+    ),
     "the larger one": ("y = Max(c, d)", {"c": "y", "d": "y"}, {"c", "d"}),
     "halves": (
         "a, b = Split<axis=1>(c) s = Tanh(a) y = Add(s, b)", {"a": "c", "b": "c"}, {"c", "a", "b", "s"}

@@ -76,8 +76,8 @@ def shared_ranges(proto: onnx.ModelProto) -> dict[str, str]:
     """Tensor -> the other one whose threshold hb_mapper gives it, in graph order.
 
     What moves, selects or cuts values keeps the range of its input. What only a Concat, Max, LeakyRelu, Resize or Clip
-    to [-a, a] reads has that of the output, also through what keeps ranges; and a convolution has that of the
-    BatchNormalization or factor that becomes part of it.
+    to [-a, a] reads has that of the output, also through what keeps ranges (but not through a cut or Split); and a
+    convolution has that of the BatchNormalization or factor that becomes part of it.
     """
     graph = _Graph(proto)
     return {name: root for name in graph.names() if (root := graph.root(name)) != name}
@@ -110,7 +110,8 @@ class _Graph:
         for name in reversed(self.names()):
             readers = [self.index.nodes[position] for position in self.index.readers.get(name, ())]
             ends = {self._end(name, reader) for reader in readers}
-            if len(ends) == 1 and name not in self.index.pinned and name not in self.fixed and (end := ends.pop()):
+            stays = name in self.fixed or (name in self.kept and self._made_by(name, {"Relu", "Clip", "Split"}))
+            if len(ends) == 1 and name not in self.index.pinned and not stays and (end := ends.pop()):
                 self.behind[name] = end
 
     def names(self) -> list[str]:
