@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, parser
 from ptqbridge.errors import InputError
 from ptqbridge.model.save import session_model
 from ptqbridge.quantize import collect as collect_module
+from ptqbridge.quantize.calibrate import calibrate
 from ptqbridge.quantize.collect import open_session
 from ptqbridge.quantize.observe import observe
 from ptqbridge.quantize.ranges import TensorRange
@@ -198,3 +199,21 @@ def test_concat_of_half_precision_and_of_relus() -> None:
     found, operators = _extremes(proto, ["a", "b", "c"], np.linspace(-1, 3, 256, dtype=np.float32).reshape(1, 4, 8, 8))
     assert found["c"] == (0.0, 3.0)
     assert "Min" not in operators.split()
+
+
+@pytest.mark.parametrize("algorithm", ["entropy2", "entropy", "mse", "legacy"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_joined_tensors_have_the_ranges_of_counted_ones(algorithm: str, workers: int) -> None:
+    """A Concat's histogram is the sum of its parts', whose limits differ and grow; with a cap everything is counted."""
+    proto = model(
+        """a = Neg(x) b = Mul(a, x) f = Flatten(b) g = Reshape(f, s) c = Concat<axis=1>(a, g, a) e = Tanh(c)
+           out = Concat<axis=1>(c, x, e)"""
+    )
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 4, 8, 8], np.int64), "s"))
+    tensors = ["out", "c", "x", "a", "b", "e"]
+    draw = np.random.default_rng(0)
+    samples = [{"x": draw.normal(0, 2.0**scale, (1, 4, 8, 8)).astype(np.float32)} for scale in (-3, 0, 4)]
+    assert list(observe(proto, tensors, values=True, joins=True).joined) == ["c", "out"]
+    assert observe(proto, ["c", "a"], values=True, joins=True).joined == {}
+    run = partial(calibrate, proto, tensors, samples, algorithm=algorithm, percentile=99, regression_cutoff=0.5)
+    assert run(workers=workers).tensors == run(workers=workers, memory_cap=2**30).tensors

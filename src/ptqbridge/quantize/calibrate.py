@@ -17,7 +17,7 @@ import onnx
 import ptqbridge
 from ptqbridge.errors import InputError, OptionError
 from ptqbridge.quantize.checkpoint import Checkpoint, Progress
-from ptqbridge.quantize.collect import Findings, collect, default_workers, open_session
+from ptqbridge.quantize.collect import Findings, collect, default_workers, join, open_session
 from ptqbridge.quantize.histogram import Scratch
 from ptqbridge.quantize.horizon import calibrates_in_batches, fixed_ranges, shared_ranges
 from ptqbridge.quantize.memory import Estimate, estimate, groups_within
@@ -145,7 +145,9 @@ def calibrate(
         method = HistogramSearch(algorithm, bins, HISTOGRAM_THRESHOLDS[algorithm])
     else:
         method = Max(algorithm)
-    observation = observe(proto, tensors, values=method.sees_values, facts=facts)
+    # A group of tensors may lack what one is made of, and horizon's sources need not have the same elements.
+    joins = isinstance(method, HistogramSearch) and memory_cap is None and moves is MOVES
+    observation = observe(proto, tensors, values=method.sees_values, joins=joins, facts=facts)
     groups = None if memory_cap is None else groups_within(memory_cap, observation, facts, crew)
     file = None
     if checkpoint is not None:
@@ -263,6 +265,8 @@ def _passes(
             raise InputError("calibration: expected at least one sample, found none")
         if method.wants_another_pass(findings):
             findings = run()
+        if isinstance(method, HistogramSearch):
+            join(findings, observation.joined, partial(method.collector, "", 0, Scratch()))
         with ThreadPoolExecutor(crew) as pool:
             for ranges in pool.map(partial(method.ranges_of, findings=findings), findings.extremes):
                 state.finished.update(ranges)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ptqbridge.errors import InputError, PtqbridgeError
 from ptqbridge.model.save import MAPPED_FROM, session_model
-from ptqbridge.quantize.histogram import Collector, Scratch
+from ptqbridge.quantize.histogram import Collector, Histogram, Scratch
 from ptqbridge.quantize.kernel import load_kernel
 from ptqbridge.quantize.layout import Arrays, Observer, open_observer
 from ptqbridge.quantize.memory import give_back
@@ -65,6 +65,18 @@ class Findings:
                 self.collectors[name].merge(collector)
             else:
                 self.collectors[name] = collector
+
+
+def join(findings: Findings, joined: Mapping[str, Sequence[str]], new: Callable[[], Histogram]) -> None:
+    """Add to ``findings`` the extremes and histograms (``new`` makes empty ones) of tensors made of others."""
+    for name, parts in joined.items():
+        seen = [part for part in parts if part in findings.extremes]  # the others had no elements
+        if seen:
+            extremes = findings.extremes[name] = Extremes()
+            histogram = findings.collectors[name] = new()
+            for part in seen:
+                extremes.add(findings.extremes[part].low, findings.extremes[part].high)
+                histogram.merge(findings.collectors[part])
 
 
 def default_workers() -> int:

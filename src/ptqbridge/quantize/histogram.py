@@ -167,14 +167,16 @@ class Histogram:
         return low, high
 
     def merge(self, other: Histogram) -> None:
-        """Add the counts of ``other``, a histogram of as many bins, which may change its limit on the way."""
+        """Add the counts of ``other``, a histogram of as many bins."""
         if other.exponent is None:
             self.counts[0] += other.counts[0]
             return
         self._reach(other.exponent)
         assert self.exponent is not None
-        other._reach(self.exponent)
-        self.counts += other.counts
+        counts = other.counts
+        for _ in range(other.exponent, self.exponent):
+            counts = _in_pairs(counts)
+        self.counts += counts
 
     def state(self) -> tuple[npt.NDArray[np.int64], list[int]]:
         """See ``Collector``."""
@@ -191,12 +193,16 @@ class Histogram:
         if self.exponent is None:
             self.exponent = exponent
         while self.exponent < exponent:
-            half = self.bins // 2
-            pairs = self.counts.reshape(half, 2).sum(axis=1)
-            self.counts[:half] = pairs
-            self.counts[half:] = 0
+            self.counts = _in_pairs(self.counts)
             self.exponent += 1
         self._scale = np.float32(math.ldexp(float(self.bins), -self.exponent))
+
+
+def _in_pairs(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """As many bins of twice the width."""
+    wide = np.zeros_like(counts)
+    wide[: len(counts) // 2] = counts.reshape(-1, 2).sum(axis=1)
+    return wide
 
 
 class SteppedHistogram:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,8 @@ class Observation:
     ``inputs`` the graph inputs seen on the host, ``constants`` the ranges of constants. ``sources`` maps every tensor
     asked for (and not left out) to the one that stands for it; ``left_out`` gives a reason per tensor that has no
     range. ``health`` maps tensors to scalar outputs, their sums: one of them is NaN where an output of the model holds
-    NaN, or a watched tensor whose values are not handed out.
+    NaN, or a watched tensor whose values are not handed out. ``joined`` maps tensors that are not watched to those that
+    their elements come from, each of which is, or is joined itself further up.
     """
 
     proto: onnx.ModelProto
@@ -59,6 +60,7 @@ class Observation:
     sources: dict[str, str]
     left_out: dict[str, str]
     health: dict[str, str]
+    joined: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def fetches(self) -> list[str]:
@@ -68,15 +70,20 @@ class Observation:
 
 
 def observe(
-    proto: onnx.ModelProto, tensors: Sequence[str], *, values: bool, facts: GraphFacts | None = None
+    proto: onnx.ModelProto,
+    tensors: Sequence[str],
+    *,
+    values: bool,
+    joins: bool = False,
+    facts: GraphFacts | None = None,
 ) -> Observation:
     """Decide where each of ``tensors`` is looked at, and build the observed model.
 
-    With ``values`` the tensors themselves become outputs; else their extremes are reduced inside the graph: a
-    ``ReduceMax`` (behind a ``GlobalMaxPool`` for rank 4, which reads ONNX Runtime's blocked layout where a reduction
-    would force a reorder) and, unless proven non-negative, a ``ReduceMin``. Those of a ``Concat`` follow from its
-    parts', those of a ``Sigmoid`` from its input's (to the last bit or two, as its kernels rise). ``proto`` is neither
-    changed nor copied.
+    With ``values`` the tensors themselves become outputs, with ``joins`` only those that are no Concat of others; else
+    their extremes are reduced inside the graph: a ``ReduceMax`` (behind a ``GlobalMaxPool`` for rank 4, which reads
+    ONNX Runtime's blocked layout where a reduction would force a reorder) and, unless proven non-negative, a
+    ``ReduceMin``. Those of a ``Concat`` follow from its parts', those of a ``Sigmoid`` from its input's (to the last
+    bit or two, as its kernels rise). ``proto`` is neither changed nor copied.
 
     Raises ``InputError`` when a tensor is not in the model.
     """
@@ -107,8 +114,11 @@ def observe(
         sources[name] = source
     patch = onnx.ModelProto()
     watches: dict[str, Watch] = {}
+    joined = _joined(facts, [*inputs, *watched]) if values and joins else {}
     for index, name in enumerate(watched):
         stem = f"{PREFIX}{index}"
+        if name in joined:
+            continue
         if values:
             watches[name] = _hand_out(patch.graph, facts, name)
         else:
@@ -116,7 +126,20 @@ def observe(
             watches[name] = derived or _watch(patch.graph, facts, name, stem)
     health = _health(patch.graph, facts, () if values else watched)
     seen = tuple(watches.values())
-    return Observation(proto, patch.SerializeToString(), seen, tuple(inputs), constants, sources, left_out, health)
+    return Observation(
+        proto, patch.SerializeToString(), seen, tuple(inputs), constants, sources, left_out, health, joined
+    )
+
+
+def _joined(facts: GraphFacts, observed: Sequence[str]) -> dict[str, list[str]]:
+    """The Concats among ``observed`` of nothing but tensors of it, in graph order, and what they join."""
+    known, found = {*observed}, {}
+    for name, node in facts.producers.items():
+        if node.op_type == "Concat" and node.domain in ("", "ai.onnx") and name in known:
+            parts = [facts.source(part) for part in node.input]
+            if known.issuperset(parts):
+                found[name] = parts
+    return found
 
 
 def _elem_type(facts: GraphFacts, name: str) -> int:
