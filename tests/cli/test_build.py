@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -277,3 +279,16 @@ def test_products_of_several_targets_do_not_meet(ptq: Ptq, mynet: Path, tmp_path
     assert answer.status == 4  # no hb_compile here
     assert list((tmp_path / "o" / "cpu").glob("*.onnx"))
     assert not list((tmp_path / "o").glob("*.onnx"))
+
+
+def test_a_sample_that_is_left_out_is_told(ptq: Ptq, mynet: Path, tmp_path: Path) -> None:
+    (tmp_path / "damaged").mkdir()
+    for file in [*sorted((mynet / "calib").glob("*.png"))[:5], mynet / "calib" / "recipe.yaml"]:
+        shutil.copy(file, tmp_path / "damaged")
+    broken = min((tmp_path / "damaged").glob("*.png"))
+    broken.write_bytes(b"no picture")
+    given = ("build", f"--onnx={mynet}/mynet.onnx", "--int8", "--calibData=damaged", "--saveEngine=m.onnx")
+    assert ptq(*given).status == 3
+    answer = ptq(*given, "--skipBroken=1")
+    assert answer.status == 0, answer.err
+    assert re.search(rf"^note: left out: .*{broken.name}", answer.out, re.MULTILINE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -271,3 +272,17 @@ sys.exit(subprocess.call({double.split()!r} + words[program + 1:], cwd=job if os
     assert (tmp_path / "cache" / "entry").read_text() == "cached"
     assert config["calibration_parameters"]["quant_config"]["node_config"] == {"/fc/Gemm": {"qtype": "int16"}}
     assert [(row.layer, row.got) for row in result.asked_got] == [("/fc/Gemm", "int16")]
+
+
+def test_a_sample_that_is_left_out_is_told(tool: Path, plan_of: Make, tmp_path: Path, root: Path) -> None:
+    calib, damaged = root / "examples" / "mynet" / "calib", tmp_path / "damaged"
+    damaged.mkdir()
+    for file in [*sorted(calib.glob("*.png"))[:3], calib / "recipe.yaml"]:
+        shutil.copy(file, damaged)
+    broken = min(damaged.glob("*.png"))
+    broken.write_bytes(b"no picture")
+    said: list[str] = []
+    words = f"{MYNET} --int8 --calibData={damaged} --skipBroken=1 --saveEngine={tmp_path}/a.hbm"
+    result = build(plan_of(words, "nash-e", "build"), say=said.append)
+    assert result.facts["calibration"]["samples"] == 2
+    assert any(line.startswith("note: left out: ") and broken.name in line for line in said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from ptqbridge.backends.tensorrt.prepare import Prepared, prepare, write_edited
-from ptqbridge.errors import InputError
+from ptqbridge.errors import InputError, OptionError
 from ptqbridge.model.load import load_model
 from ptqbridge.plan import Plan
 from ptqbridge.quantize.calibrate import calibrate
@@ -243,3 +244,46 @@ def test_outputs_are_those_of_our_simulated_ranges(mynet: Path, tmp_path: Path, 
     sample = {"input1": np.random.default_rng(3).normal(size=(1, 3, 28, 28)).astype(np.float32)}
     found, wanted = (session.run(None, sample)[0] for session in sessions)
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5 * float(np.abs(wanted).max()))
+
+
+@pytest.fixture
+def damaged(mynet: Path, tmp_path: Path) -> Path:
+    """Five of the example's samples with their recipe, the second of them damaged."""
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    files = sorted((mynet / "calib").iterdir())
+    for file in [*[file for file in files if file.suffix == ".png"][:5], mynet / "calib" / "recipe.yaml"]:
+        shutil.copy(file, folder)
+    sorted(folder.glob("*.png"))[1].write_bytes(b"no picture")
+    return folder
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "11"])
+def test_a_sample_that_is_left_out_is_told(
+    mynet: Path, damaged: Path, tmp_path: Path, plan_of: PlanOf, version: str
+) -> None:
+    words = (f"--onnx={mynet}/mynet.onnx", "--int8", f"--calibData={damaged}", "--calibAlgo=max", "--skipBroken=1")
+    done = prepare(plan_of(version, *words), str(tmp_path), say=lambda text: None, progress=None)
+    (reason,) = done.facts["calibration"]["skipped"]
+    assert done.facts["calibration"]["samples"] == 4
+    assert f"left out: {reason}" in done.notes and sorted(damaged.glob("*.png"))[1].name in reason
+
+
+def test_the_cap_and_the_checkpoint_reach_our_calibration(
+    mynet: Path, tmp_path: Path, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def spy(*arguments: Any, **options: Any) -> Any:
+        given.update(options)
+        return calibrate(*arguments, **options)
+
+    monkeypatch.setattr("ptqbridge.backends.tensorrt.prepare.calibrate", spy)
+    words = (f"--onnx={mynet}/mynet.onnx", "--int8", f"--calibData={mynet}/calib", "--calibSamples=4")
+    more = ("--memCap=512", f"--calibCheckpoint={tmp_path}/c.npz")
+    said: list[str] = []
+    prepare(plan_of("8.6.1", *words, *more), str(tmp_path), say=said.append, progress=None)
+    assert (given["memory_cap"], given["checkpoint"]) == (512 << 20, f"{tmp_path}/c.npz")
+    assert any("memory" in line for line in said)
+    with pytest.raises(OptionError, match="memory cap"):
+        prepare(plan_of("8.6.1", *words, "--memCap=0.01"), str(tmp_path), say=said.append, progress=None)

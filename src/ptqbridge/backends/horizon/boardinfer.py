@@ -129,6 +129,8 @@ def infer_data(
                 for name, array in each.items():
                     rows.setdefault(name, []).append(np.atleast_1d(array))
             say(f"{len(times)} of {len(samples)} samples")
+        for reason in samples.skipped:
+            say(f"note: left out: {reason}")
     if not rows:
         raise InputError(f"no sample is left: {samples.skipped[0] if samples.skipped else 'there was none'}")
     arrays = {name: np.concatenate(parts) for name, parts in rows.items()}

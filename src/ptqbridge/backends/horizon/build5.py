@@ -153,7 +153,7 @@ def _stage_data(
     if samples is not None:
         tell_writing(samples, say, progress)
         facts = write_samples(place, samples, check.model.inputs, config, Recipe.from_mapping(vars(wanted.preprocess)))
-        for note in samples.notes:
+        for note in (*samples.notes, *(f"left out: {reason}" for reason in samples.skipped)):
             say(f"note: {note}")
         return {"data": wanted.data, **facts}
     calibration = config["calibration_parameters"]

@@ -261,10 +261,11 @@ def _samples(
         samples = asked_samples(wanted, model.inputs)
         tell_writing(samples, say, progress, " as .npy, normalised as the float model wants them")
         folders = write_npy(samples, model.inputs, str(place.job / DATA))
-        for note in samples.notes:
+        for note in (*samples.notes, *(f"left out: {reason}" for reason in samples.skipped)):
             say(f"note: {note}")
         keys["cal_data_dir"] = ";".join(f"./{DATA}/{os.path.basename(folder)}" for folder in folders.values())
-        return {"data": wanted.data, "samples": len(samples), "data_sha256": samples.fingerprint}
+        facts = {"data_sha256": samples.fingerprint, "skipped": list(samples.skipped)}
+        return {"data": wanted.data, "samples": samples.used, **facts}
     named = [part for part in str(keys.get("cal_data_dir") or "").split(";") if part]
     for number, folder in enumerate(named):
         place.copy(folder, f"given/{number}")

@@ -50,6 +50,8 @@ def infer(artifact: str, wanted: Calibration, out: str, *, toolchain: str, say: 
         for note in samples.notes:
             say(f"note: {note}")
         files = _write(place, feeds, samples, Recipe.from_mapping(vars(wanted.preprocess)))
+        for reason in samples.skipped:
+            say(f"note: left out: {reason}")
         say(f"running {counted(samples.used, 'sample')} in the tool's own runtime")
         outputs = run_quantized(place, where, files)
     write_outputs(out, outputs)

@@ -150,11 +150,12 @@ class _Maker:
         keep_float = requests.keep_float
         if build.calibration.cache:
             cached = cached_ranges(build.calibration.cache, prepared.proto, SCHEME, keep_float)
-            ranges, keep_float = cached.ranges, cached.keep_float
+            ranges, keep_float, left_out = cached.ranges, cached.keep_float, []
             self.say(f"ranges from {build.calibration.cache}")
         else:
             cached = None
             ranges = self._calibrate(prepared, tensors, samples)
+            left_out = [f"left out: {reason}" for reason in samples.skipped]
         unit = integer_unit()
         self.say("inserting Q/DQ")
         quantized = quantize(
@@ -165,7 +166,7 @@ class _Maker:
         notes = [*requests.notes, *enforce(rows, build.precision.constraints), *prepared.notes]
         notes += cached.notes if cached else ()
         notes += () if cached and not build.calibration.data else samples.notes
-        notes += self.format_notes
+        notes += [*left_out, *self.format_notes]
         if unit.reduce_range:
             notes.append(f"weights keep 7 bits: {unit.why}")
         proto, _ = apply_formats(quantized, build.input_formats, build.output_formats)

@@ -67,6 +67,7 @@ def build(plan: Plan, *, say: Say, progress: Progress | None) -> BuildResult:
         finally:
             native.close()
         facts |= native.facts()
+        notes += native.notes()
         rows, untold = _layer_types(plan, performer)
         notes += untold
         performer.perform(held)  # only an engine that obeys replaces the last one

@@ -183,8 +183,15 @@ class Native:
                 "tensors": max(0, self.made.cache.count(b"\n") - 1),
                 "data": self.plan.build.calibration.data,
                 "data_sha256": self.samples.fingerprint,
+                "skipped": list(self.samples.skipped),
             }
         }
+
+    def notes(self) -> list[str]:
+        """What is to be told of the data; empty when nothing was calibrated."""
+        from ptqbridge.backends.tensorrt.prepare import remarks
+
+        return remarks(self.samples) if self.samples is not None else []
 
     def close(self) -> None:
         """Give device memory back."""

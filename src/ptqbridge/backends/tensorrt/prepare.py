@@ -19,13 +19,14 @@ from ptqbridge.backends.tensorrt.rules.precision import QDQ, QDQ_CACHE, QDQ_NOIS
 from ptqbridge.backends.tensorrt.types import edit_types
 from ptqbridge.backends.tensorrt.version import release
 from ptqbridge.backends.tensorrt.wildcards import matches
-from ptqbridge.data import Recipe, Samples, open_samples, seeded_noise
+from ptqbridge.data import Samples, seeded_noise
+from ptqbridge.data.asked import asked_samples
 from ptqbridge.errors import InputError
 from ptqbridge.measure.compare import compare_outputs
 from ptqbridge.model.load import Model, load_model
 from ptqbridge.model.save import save_model, session_model
 from ptqbridge.plan import Plan
-from ptqbridge.quantize.calibrate import calibrate
+from ptqbridge.quantize.calibrate import calibrate, memory_estimate
 from ptqbridge.quantize.explicit import explicit_placement, quantize_explicit
 from ptqbridge.quantize.formats.forms import Form
 from ptqbridge.quantize.formats.reading import read_ranges
@@ -58,16 +59,12 @@ def calibration_batches(plan: Plan) -> tuple[Samples, dict[str, tuple[int, ...]]
         # One-row samples make up a batch where the batch axis is open; otherwise a sample is a batch.
         batch = max(shape[0] for shape in expected.values())
         specs = [replace(spec, shape=("batch", *spec.shape[1:])) for spec in specs]
-    samples = open_samples(
-        wanted.data,
-        specs,
-        recipe=Recipe.from_mapping(vars(wanted.preprocess)),
-        samples=wanted.samples,
-        seed=wanted.seed,
-        skip_broken=wanted.skip_broken,
-        batch=batch,
-    )
-    return samples, expected
+    return asked_samples(replace(wanted, batch=batch), specs), expected
+
+
+def remarks(samples: Samples) -> list[str]:
+    """What is to be told of ``samples`` once they were all read."""
+    return [*samples.notes, *(f"left out: {reason}" for reason in samples.skipped)]
 
 
 @dataclass
@@ -173,7 +170,7 @@ class _Work:
             ranges, notes = loaded.ranges, loaded.notes
         else:
             wanted = explicit_placement(graph.proto, keep).quantized
-            ranges, notes = self._calibrate(graph.proto, list(wanted), samples), tuple(samples.notes)
+            ranges, notes = self._calibrate(graph.proto, list(wanted), samples), ()
         made = quantize_explicit(graph.proto, ranges, keep)
         if not made.placement.layers:
             reasons = "; ".join(f"{name}: {why}" for name, why in list(made.placement.floats.items())[:3])
@@ -203,7 +200,8 @@ class _Work:
         samples = self._samples()
         self.say(f"looking for the largest values over {counted(len(samples), 'sample')}")
         proto = self.model.proto
-        ranges = calibrate(proto, float_tensors(proto), samples, algorithm="max")
+        cap = calibration.memory_cap
+        ranges = calibrate(proto, float_tensors(proto), samples, algorithm="max", memory_cap=cap)
         return {name: found.amax for name, found in ranges.tensors.items()}
 
     def _samples(self) -> Samples:
@@ -211,38 +209,35 @@ class _Work:
         if not wanted.data:
             shapes = {**self.plan.build.shapes, **wanted.shapes}
             return seeded_noise([_concrete(spec, shapes.get(spec.name)) for spec in self.model.inputs], 1, wanted.seed)
-        return open_samples(
-            wanted.data,
-            self.model.inputs,
-            recipe=Recipe.from_mapping(vars(wanted.preprocess)),
-            samples=wanted.samples,
-            seed=wanted.seed,
-            skip_broken=wanted.skip_broken,
-            batch=wanted.batch,
-        )
+        return asked_samples(wanted, self.model.inputs)
 
     def _calibrate(self, proto: onnx.ModelProto, tensors: list[str], samples: Samples) -> Ranges:
         wanted = self.plan.build.calibration
         total, progress = len(samples), self.progress
         algorithm = wanted.algorithm or DEFAULT_ALGORITHM
         self.say(f"calibrating {counted(len(tensors), 'tensor')} with {counted(total, 'sample')} ({algorithm})")
+        self.say(memory_estimate(proto, tensors, samples, algorithm=algorithm).text(wanted.memory_cap))
         ranges = calibrate(
             proto,
             tensors,
             samples,
             algorithm=algorithm,
             percentile=wanted.percentile,
+            memory_cap=wanted.memory_cap,
+            checkpoint=wanted.checkpoint or None,
             progress=(lambda done: progress(done, total)) if progress else None,
             model_fingerprint=self.model.sha256,
             data_fingerprint=samples.fingerprint,
             scheme=SCHEME,
         )
+        self.done.notes += remarks(samples)
         self.done.facts["calibration"] = {
             "algorithm": ranges.method,
-            "samples": ranges.samples,
+            "samples": samples.used,
             "tensors": len(ranges.tensors),
             "data": wanted.data or None,
             "data_sha256": samples.fingerprint,
+            "skipped": list(samples.skipped),
         }
         return ranges
 
