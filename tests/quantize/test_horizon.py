@@ -91,6 +91,8 @@ def test_every_scheme_says_what_it_observes(proto: onnx.ModelProto, scheme: str)
         ("f = Reshape(x, s) y = Gemm(f, w)", True),
         ("f = Reshape(x, s) y = Relu(f)", False),
         ("y = Reshape(x, s)", False),
+        ("f = Reshape(x, s) t = Transpose<perm=[0,2,1,3,4]>(f) y = Reshape(t, s)", True),
+        ("f = Reshape(x, s) t = Transpose<perm=[0,2,1]>(f) y = Reshape(t, s)", False),
     ],
 )
 def test_reshapes_end_batches(body: str, batches: bool) -> None:
@@ -164,6 +166,11 @@ SEEN = {
     "BatchNormalization of a pool": (
         f"p = MaxPool{POOL}(c) b = BatchNormalization(p, ones, ones, ones, ones) y = Relu(b)", {"p": "c"}, {"c", "p"}
     ),
+    "BatchNormalization of an average": (
+        "p = AveragePool<kernel_shape=[2,2]>(c) b = BatchNormalization(p, ones, ones, ones, ones) y = Relu(b)",
+        {"p": "b"}, {"c"},
+    ),
+    "PRelu": ("y = PRelu(c, three)", {"c": "y"}, {"c"}),
     "a table": ("y = Abs(c)", {}, {"c"}),
     "SiLU": ("s = Sigmoid(c) y = Mul(c, s)", {}, {"c"}),
     "hard swish": ("s = HardSigmoid(c) y = Mul(c, s)", {}, {"c"}),

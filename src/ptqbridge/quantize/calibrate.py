@@ -220,7 +220,10 @@ def _search(
     for name in order(scheme, method.name):
         own = {key.partition(":")[2]: value for key, value in found.items() if key.partition(":")[0] == name}
         candidates[name] = _all_ranges(observation, own)
-        candidates[name] |= {tensor: known for tensor, known in fixed.items() if tensor in candidates[name]}
+        for tensor, known in fixed.items():
+            # While mix compares, hb_mapper fixes the input of a Sigmoid, and its output at the end only.
+            if tensor in candidates[name] and (method.name == "default" or known.min < 0):
+                candidates[name][tensor] = known
     apart = getattr(samples.last, "arrays", samples.last) if scheme == "horizon" and method.name == "mix" else None
     judged: list[Any] = list(islice(samples, JUDGED.get(scheme, JUDGED_ELSE)))
     judge = Judge(proto, scheme, [getattr(sample, "arrays", sample) for sample in judged], apart)

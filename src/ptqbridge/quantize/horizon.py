@@ -43,7 +43,7 @@ _GATES = frozenset(
 )  # fmt: skip
 """The operators of f where x * f(x) becomes one table."""
 
-_SHARING_BACKWARDS = frozenset({"Concat", "LeakyRelu", "Max", "Resize"})
+_SHARING_BACKWARDS = frozenset({"Concat", "LeakyRelu", "Max", "PRelu", "Resize"})
 _FUSING = WEIGHTED | {"BatchNormalization"}
 _POOLED_BY_CONVOLUTION = 7  # the largest such kernel
 
@@ -75,9 +75,9 @@ def horizon_placement(proto: onnx.ModelProto, skip_nodes: Collection[str] = froz
 def shared_ranges(proto: onnx.ModelProto) -> dict[str, str]:
     """Tensor -> the other one whose threshold hb_mapper gives it, in graph order.
 
-    What moves, selects or cuts values keeps the range of its input. What only a Concat, Max, LeakyRelu, Resize or Clip
-    to [-a, a] reads has that of the output, also through what keeps ranges (but not through a cut or Split); and a
-    convolution has that of the BatchNormalization or factor that becomes part of it.
+    What moves, selects or cuts values keeps the range of its input. What only a Concat, Max, LeakyRelu, PRelu, Resize
+    or Clip to [-a, a] reads has that of the output, also through what keeps ranges (but not through a cut or Split);
+    and a convolution has that of the BatchNormalization or factor that becomes part of it.
     """
     graph = _Graph(proto)
     return {name: root for name in graph.names() if (root := graph.root(name)) != name}
@@ -137,6 +137,8 @@ class _Graph:
             return [] if self._fused_cut(node) else self.dynamic(node)[:1]
         if node.op_type not in _FUSING | POOLS | ELEMENTWISE | TABLES:
             return []
+        if node.op_type == "BatchNormalization" and self._folded(node.input[0], node):
+            return []
         names = self.dynamic(node)
         if node.op_type not in ("Add", "Sub", "Mul", "Div", "Max", "Concat", "MatMul"):
             names = [name for name in node.input[:1] if name in names]
@@ -153,8 +155,10 @@ class _Graph:
         return self.behind.get(result) if result in self.kept else None
 
     def _folded(self, name: str, reader: onnx.NodeProto) -> bool:
-        """Whether ``reader`` becomes part of the convolution that makes ``name``."""
+        """Whether ``reader`` becomes part of the convolution (an average may be one) that makes ``name``."""
         scales = reader.op_type in ("Mul", "Div", "Add", "Sub") and len(self.dynamic(reader)) == 1
+        if self._made_by(name, {"AveragePool"}) and name not in self.kept:
+            return reader.op_type == "BatchNormalization" and self.index.only_reader(name) is not None
         return (scales or reader.op_type == "BatchNormalization") and self._made_by(name, {"Conv", "ConvTranspose"})
 
     def _taken_in(self, node: onnx.NodeProto) -> str | None:
@@ -245,7 +249,7 @@ def calibrates_in_batches(proto: onnx.ModelProto) -> bool:
     """Whether hb_mapper can calibrate with 8 samples at a time; else it falls back to one.
 
     It cannot when an input's first dimension is not 1, and when a Reshape stays in its graph, whose shape it has made
-    constant; one that only a Gemm reads goes away with it.
+    constant; one that only a Gemm reads goes away with it, and those of a channel shuffle become one operator.
     """
     index = GraphIndex(proto)
     first = [value.type.tensor_type.shape.dim[:1] for value in proto.graph.input if value.name not in index.constants]
@@ -254,6 +258,14 @@ def calibrates_in_batches(proto: onnx.ModelProto) -> bool:
     for node in index.nodes:
         if node.op_type == "Reshape" and not index.is_float_constant(node.input[0]):
             reader = index.only_reader(node.output[0])
-            if reader is None or index.nodes[reader].op_type != "Gemm":
+            if reader is not None and (index.nodes[reader].op_type == "Gemm" or _shuffles(index.nodes[reader])):
+                continue
+            maker = index.maker.get(node.input[0])
+            if maker is None or not _shuffles(index.nodes[maker]):
                 return False
     return True
+
+
+def _shuffles(node: onnx.NodeProto) -> bool:
+    """Whether this Transpose swaps groups and channels of a picture split into groups."""
+    return node.op_type == "Transpose" and list(attribute(node, "perm", [])) == [0, 2, 1, 3, 4]

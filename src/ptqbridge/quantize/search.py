@@ -25,7 +25,7 @@ import onnx
 from ptqbridge.quantize.memory import give_back
 from ptqbridge.quantize.prepare import prepare
 from ptqbridge.quantize.ranges import TensorRange
-from ptqbridge.quantize.twin import make_twin, rounded_tensors, rounding, run_floats
+from ptqbridge.quantize.twin import Roots, make_twin, rounded_tensors, rounding, run_floats
 
 Candidates = Mapping[str, Mapping[str, TensorRange]]
 """Method -> tensor -> range. Of equally good methods the first one wins."""
@@ -73,25 +73,35 @@ class Judge:
         self._apart = samples if apart is None else [apart]
         self._expected_apart = self.expected if apart is None else run_floats(self.proto, self._apart)
 
-    def score_alone(self, root: str, ranges: Mapping[str, TensorRange]) -> float:
-        """``score`` with float weights where only what has the range of ``root`` is rounded (horizon: only itself)."""
-        alone = {name: root for name, source in self.roots.items() if source == root}
-        if self.scheme == "horizon" and root in alone:
-            alone = {root: root}
-        twin = make_twin(self.proto, alone, ranges, rounding(self.scheme), weights=False)
+    def score_alone(self, group: Roots, ranges: Mapping[str, TensorRange]) -> float:
+        """``score`` with float weights where only the tensors of ``group`` are rounded."""
+        twin = make_twin(self.proto, group, ranges, rounding(self.scheme), weights=False)
         return self._nearness(self._expected_apart, run_floats(twin, self._apart))
+
+    def groups(self) -> list[dict[str, str]]:
+        """The rounded tensors that ``mix`` judges together, each with the tensor whose range it takes.
+
+        For horizon each range once, where it was found: so hb_mapper compares, before ranges are shared.
+        """
+        if self.scheme == "horizon":
+            return [{name: source} for name, source in _each_once(self.proto, self.roots).items()]
+        found: dict[str, dict[str, str]] = {}
+        for name, root in self.roots.items():
+            found.setdefault(root, {})[name] = root
+        return list(found.values())
 
     def score(
         self,
         ranges: Mapping[str, TensorRange],
         *,
+        roots: Roots | None = None,
         weights: bool = True,
         asymmetric: bool = False,
     ) -> float:
         """The cosine between the outputs of model and twin, averaged over outputs and samples; 1.0 without outputs."""
         affine = rounding(self.scheme, asymmetric)
         # The twin has no name here, so that it can go as soon as there is a session of it.
-        found = run_floats(make_twin(self.proto, self.roots, ranges, affine, weights=weights), self.samples)
+        found = run_floats(make_twin(self.proto, roots or self.roots, ranges, affine, weights=weights), self.samples)
         return self._nearness(self.expected, found)
 
     def _nearness(self, expected: list[list[npt.NDArray[Any]]], found: list[list[npt.NDArray[Any]]]) -> float:
@@ -102,6 +112,21 @@ class Judge:
             for want, have in zip(wanted, had, strict=True)
         ]
         return math.fsum(cosines) / len(cosines) if cosines else 1.0
+
+
+def _each_once(proto: onnx.ModelProto, roots: Roots) -> dict[str, str]:
+    """Of the tensors with one range the one it is that of, else the next; and cuts by themselves, with their own."""
+    order = [value.name for value in proto.graph.input] + [name for node in proto.graph.node for name in node.output]
+    place = {name: position for position, name in enumerate(order)}
+    cuts = {node.output[0]: node.input[0] for node in proto.graph.node if node.op_type in ("Relu", "Clip")}
+    found = {}
+    for name, root in roots.items():
+        if name == root or (name in cuts and roots.get(cuts[name]) == root):
+            found[name] = name
+    for name, root in roots.items():
+        if root not in found.values() and place[name] > place[root]:
+            found[name] = root
+    return found
 
 
 def _prepared(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -165,7 +190,9 @@ def choose_default(judge: Judge, candidates: Candidates) -> Choice:
 
 def choose_mix(judge: Judge, candidates: Candidates) -> Choice:
     """A method for the whole model, and others for the tensors whose rounding alone hurts."""
-    scores = {method: judge.score(ranges, weights=False) for method, ranges in candidates.items()}
+    groups = judge.groups()
+    roots = {name: root for group in groups for name, root in group.items()}
+    scores = {method: judge.score(ranges, roots=roots, weights=False) for method, ranges in candidates.items()}
     base = _best(scores)
     if judge.scheme == "horizon" and base == "kl":
         others = {method: score for method, score in scores.items() if method != "kl"}
@@ -173,16 +200,17 @@ def choose_mix(judge: Judge, candidates: Candidates) -> Choice:
             base = _best(others)
     chosen = dict(candidates[base])
     sensitive: dict[str, dict[str, float]] = {}
-    for root in dict.fromkeys(judge.roots.values()):
+    for group in groups:
+        root = next(iter(group.values()))
         if root not in chosen:
             continue
-        first = judge.score_alone(root, candidates[base])
+        first = judge.score_alone(group, candidates[base])
         if first >= SENSITIVE:
             continue
         tried = {base: first}
         for method in candidates:
             if method != base:
-                tried[method] = judge.score_alone(root, candidates[method])
+                tried[method] = judge.score_alone(group, candidates[method])
         sensitive[root] = tried
         chosen[root] = candidates[_best(tried)][root]
     return Choice(chosen, {"candidates": scores, "base": base, "sensitive": sensitive, **_how(judge)})
