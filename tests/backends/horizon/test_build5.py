@@ -256,3 +256,13 @@ def test_the_samples_written_are_counted(make: Make) -> None:
     make(CALIB, progress=lambda done, total, what="": told.append((done, total, what)))
     assert told[:3] == [(done, 3, f"writing calibration samples {done}/3") for done in (1, 2, 3)]
     assert told[3][2] == "hb_mapper: prepare"
+
+
+def test_a_file_holds_one_sample_whatever_calib_batch_says(
+    plan_of: Callable[..., object], root: Path, tmp_path: Path
+) -> None:
+    words = CALIB.replace(NET, str(root / "examples" / "mynet" / "mynet_dynamic.onnx"))
+    plan = plan_of(f"{words} --calibBatch=2 --out={tmp_path}/out", "bayes", "build")
+    write_bundle(plan, str(tmp_path / "out"), say=lambda text: None)  # type: ignore[arg-type]
+    files = sorted((tmp_path / "out" / "calibration_data").rglob("*.bin"))
+    assert [file.stat().st_size for file in files] == [3 * 28 * 28 * 4] * 3

@@ -286,3 +286,10 @@ def test_a_sample_that_is_left_out_is_told(tool: Path, plan_of: Make, tmp_path: 
     result = build(plan_of(words, "nash-e", "build"), say=said.append)
     assert result.facts["calibration"]["samples"] == 2
     assert any(line.startswith("note: left out: ") and broken.name in line for line in said)
+
+
+def test_a_file_holds_one_sample_whatever_calib_batch_says(tool: Path, plan_of: Make, tmp_path: Path) -> None:
+    words = f"{CALIBRATED.replace('mynet.onnx', 'mynet_dynamic.onnx')} --calibBatch=2 --out={tmp_path}/out"
+    build(plan_of(f"{words} --saveEngine={tmp_path}/a.hbm", "nash-e", "build"), say=lambda text: None)
+    files = sorted((tmp_path / "out" / "calibration_data").rglob("*.npy"))
+    assert [np.load(file, allow_pickle=False).shape for file in files] == [(1, 3, 28, 28)] * 3

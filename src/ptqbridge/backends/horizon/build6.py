@@ -7,7 +7,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -258,7 +258,7 @@ def _samples(
     """Samples as .npy, one folder per input, as the float model wants them; folders the YAML names are copied."""
     wanted = plan.build.calibration
     if wanted.data and keys.get("calibration_type") != "skip":
-        samples = asked_samples(wanted, model.inputs)
+        samples = asked_samples(replace(wanted, batch=1), model.inputs)  # a file holds one inference
         tell_writing(samples, say, progress, " as .npy, normalised as the float model wants them")
         folders = write_npy(samples, model.inputs, str(place.job / DATA))
         for note in (*samples.notes, *(f"left out: {reason}" for reason in samples.skipped)):

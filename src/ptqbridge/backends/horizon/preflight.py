@@ -123,7 +123,7 @@ def _samples(plan: Plan, model: Model, config: Mapping[str, Any], findings: list
     if not plan.build.calibration.data or not calibrates(config):
         return None
     try:
-        return asked_samples(plan.build.calibration, model.inputs)
+        return asked_samples(replace(plan.build.calibration, batch=1), model.inputs)  # the compiled shape's
     except PtqbridgeError as error:
         findings.append(Found(f"--calibData: {error.message}", way_out=error.hint))
         return None
