@@ -19,8 +19,11 @@ LEVELS = 128
 _SMOOTHED = 9
 """Neighbouring divergences that hb_mapper's ``kl`` averages."""
 
-_EMPTY = 1e-9
-"""The share that it gives to an empty last group."""
+_EPS = 5e-10
+"""The share that it gives to an empty bin."""
+
+_GRAIN = 1e-6
+"""It cuts each divergence to a whole number of these before it averages."""
 
 _TIE = 1e-12
 """Divergences nearer than this are equal: they differ by the rounding of sums in another order only."""
@@ -118,14 +121,18 @@ def entropy2_threshold(counts: npt.NDArray[np.int64], width: float, amax: float,
 
 
 def merged_divergences(
-    counts: npt.NDArray[np.int64], stops: npt.NDArray[np.intp], levels: int = LEVELS, floor: float = 0.0
+    counts: npt.NDArray[np.int64], stops: npt.NDArray[np.intp], levels: int = LEVELS, eps: float = 0.0
 ) -> npt.NDArray[np.float64]:
     """Kullback-Leibler divergence of clipping after ``i`` bins for each ``i`` in ``stops``, with groups of equal width.
 
     As ``entropy_divergences``, but all groups have ``i // levels`` bins, the last one also what is left over, and
     everything beyond ``i`` is added to bin ``i - 1`` in any case, which then counts as filled. Where the last group
-    holds nothing of its own, Q has ``floor`` there (of a total of 1); with 0 the divergence is infinite.
-    Source: the example of S. Migacz, "8-bit Inference with TensorRT", GTC 2017, and its many public implementations.
+    holds nothing of its own, the divergence is infinite.
+
+    With ``eps`` above 0, P and Q (which sum to 1) are smoothed: each gets ``eps`` in its z empty bins, and
+    ``eps z / n`` less in its n others. As ``eps`` is minute, its effect is taken to the first order.
+    Source: the example of S. Migacz, "8-bit Inference with TensorRT", GTC 2017, and its many public implementations;
+    the smoothing: ``SmoothDistribution`` in apache/tvm, src/relay/quantize/calibrate.cc.
     """
     h = counts.astype(np.float64)
     sums = np.concatenate(([0.0], np.cumsum(h)))
@@ -134,25 +141,43 @@ def merged_divergences(
     total = sums[-1]
     widths = np.arange(1, int(stops.max()) // levels + 1)
     starts = widths[:, None] * np.arange(levels)
-    first = _group_terms(np.diff(sums[starts], axis=1), np.diff(filled[starts], axis=1)).sum(axis=1)
+    first_filled = np.diff(filled[starts], axis=1)
+    first_shares = _share(np.diff(sums[starts], axis=1), first_filled)
+    first_logs = first_filled * _log(first_shares)
     width = stops // levels
     inside, last_start = sums[stops], width * (levels - 1)
     outside = total - inside
+    log_total = _log(_share(np.full_like(inside, total), inside))  # of P's sum in Q's
     last_sum = inside - sums[last_start]
     last_filled = filled[stops] - filled[last_start] + ((outside > 0) & (h[stops - 1] == 0))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        last_share = np.where(last_sum > 0, last_sum / np.maximum(last_filled, 1.0), floor * inside)
-        last_log_share = np.where(last_share > 0, np.log(last_share), 0.0)
-        divergence: npt.NDArray[np.float64] = (
-            terms[stops - 1]
-            + _x_log_x(h[stops - 1] + outside)
-            - first[width - 1]
-            - (last_sum + outside) * last_log_share
-        ) / total - np.log(total / inside)
-    if floor:
-        divergence[inside == 0] = -np.log(floor)
-    else:
-        divergence[(outside > 0) & (last_sum == 0)] = np.inf
+    last_p = h[stops - 1] + outside
+    lone = (outside > 0) & (last_sum == 0)
+    last_log = np.where(lone, _log(eps * inside), _log(_share(last_sum, last_filled)))
+    divergence: npt.NDArray[np.float64] = (
+        terms[stops - 1]
+        + _x_log_x(last_p)
+        - (first_shares * first_logs).sum(axis=1)[width - 1]
+        - (last_sum + outside) * last_log
+    ) / total - log_total
+    if not eps:
+        divergence[lone] = np.inf
+        return divergence
+    # A bin of P loses d_p, a bin of Q d_q: to the first order P ln(P/Q) changes by d_q P/Q - d_p (1 + ln(P/Q)).
+    p_filled = filled[last_start] + last_filled
+    q_filled = p_filled - lone
+    d_p = eps * (stops - p_filled) / p_filled
+    d_q = eps * (stops - q_filled) / np.maximum(q_filled, 1.0)
+    logs = np.concatenate(([0.0], np.cumsum(_log(h))))
+    log_ratios = (
+        logs[stops - 1]
+        + _log(last_p)
+        - first_logs.sum(axis=1)[width - 1]
+        - last_filled * last_log
+        - p_filled * log_total
+    )
+    ratios = inside / total * (filled[last_start] + last_filled * _share(last_sum + outside, last_sum))
+    divergence += d_q * ratios - d_p * (p_filled + log_ratios)
+    divergence[inside == 0] = -np.log(eps)
     return divergence
 
 
@@ -174,17 +199,15 @@ def horizon_kl_threshold(counts: npt.NDArray[np.int64], width: float, amax: floa
     """The threshold that Horizon's hb_mapper chooses with ``calibration_type: kl``.
 
     The histogram has bins of ``width``, the largest magnitude of the first batch over 1024. With the first bin cleared,
-    ``merged_divergences`` is taken at each stop from 128 on that is short of the whole histogram, and averaged over
-    every 9 neighbouring stops. The first least average wins, and the threshold is the middle of the bin at its middle
-    stop: (i + 4.5) * width for the stops i to i + 8, at most ``amax``. When everything lies in the last bin, as for a
-    constant tensor, no stop says anything, and it is the middle of the ninth bin from the end.
+    ``merged_divergences`` is taken at each stop from 128 on that is short of the whole histogram, rounded down to
+    millionths, and averaged over every 9 neighbouring stops. The first least average wins, and the threshold is the
+    middle of the bin at its middle stop: (i + 4.5) * width for the stops i to i + 8, at most ``amax``. Where no average
+    is below the divergence of stop 128 itself, it is the middle of bin 128. When everything lies in the last bin, as
+    for a constant tensor, no stop says anything, and it is the middle of the ninth bin from the end.
 
-    The rule was found from some thousand histograms given to the calibrating operator of version 1.24.3. For
-    976 of 980 random histograms of up to 40 000 values the answer was the operator's; 3 of the others were exact ties.
-    Where averages differ by less than about 1e-6 something is still unknown, which shows with many values,
-    whose tails are flat: of 160 histograms of 300 000 values 139 agreed, of 60 of a million 31; of the others most were
-    higher than the operator's, by up to 40 bins. Multiples of the counts change nothing, so it is not the rounding of
-    their sums; that of the shares, in float32, was tried in some thirty orders without success.
+    The rule was found from some thousand histograms given to the calibrating operator of version 1.24.3. It works in
+    float32 (the averages are doubles, and the least one so far is kept as float32); here all but that is in doubles.
+    How often the answer is the operator's: see "default and mix" in docs/calibration.md.
     """
     counts = counts.copy()
     counts[0] = 0
@@ -192,9 +215,14 @@ def horizon_kl_threshold(counts: npt.NDArray[np.int64], width: float, amax: floa
         return amax
     if not counts[:-1].any():
         return min((len(counts) - _SMOOTHED + 0.5) * width, amax)
-    divergence = merged_divergences(counts, np.arange(LEVELS, len(counts)), floor=_EMPTY)
-    smooth = np.lib.stride_tricks.sliding_window_view(divergence, _SMOOTHED).mean(axis=1)
-    return min((LEVELS + _first_least(smooth) + _SMOOTHED // 2 + 0.5) * width, amax)
+    divergence = merged_divergences(counts, np.arange(LEVELS, len(counts)), eps=_EPS)
+    whole = (np.floor((divergence + _TIE) / _GRAIN) * _GRAIN).astype(np.float32)
+    averages = np.lib.stride_tricks.sliding_window_view(whole.astype(np.float64), _SMOOTHED).mean(axis=1)
+    least, middle = np.float32(divergence[0]), LEVELS
+    for i in np.flatnonzero(averages <= np.minimum.accumulate(averages)):
+        if averages[i] < least:
+            least, middle = np.float32(averages[i]), LEVELS + int(i) + _SMOOTHED // 2
+    return min((middle + 0.5) * width, amax)
 
 
 def mse_threshold(counts: npt.NDArray[np.int64], width: float, amax: float, levels: int = LEVELS) -> float:
@@ -235,10 +263,14 @@ def _first_least(scores: npt.NDArray[np.float64]) -> int:
     return int(np.flatnonzero(scores <= scores.min() + _TIE)[0])
 
 
-def _group_terms(sums: npt.NDArray[np.float64], filled: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """``S ln(S / c)`` per group, 0 for an empty one."""
-    share = sums / np.maximum(filled, 1.0)
-    return sums * np.log(share, out=np.zeros_like(share), where=share > 0)
+def _share(sums: npt.NDArray[np.float64], parts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """``sums / parts``, 0 where there are no parts."""
+    return np.divide(sums, parts, out=np.zeros_like(sums), where=parts > 0)
+
+
+def _log(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The natural logarithm, 0 where there is none."""
+    return np.log(x, out=np.zeros_like(x), where=x > 0)
 
 
 def legacy_threshold(
