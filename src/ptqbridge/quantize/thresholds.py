@@ -218,10 +218,13 @@ def horizon_kl_threshold(counts: npt.NDArray[np.int64], width: float, amax: floa
     divergence = merged_divergences(counts, np.arange(LEVELS, len(counts)), eps=_EPS)
     whole = (np.floor((divergence + _TIE) / _GRAIN) * _GRAIN).astype(np.float32)
     averages = np.lib.stride_tricks.sliding_window_view(whole.astype(np.float64), _SMOOTHED).mean(axis=1)
-    least, middle = np.float32(divergence[0]), LEVELS
-    for i in np.flatnonzero(averages <= np.minimum.accumulate(averages)):
-        if averages[i] < least:
-            least, middle = np.float32(averages[i]), LEVELS + int(i) + _SMOOTHED // 2
+    # An average wins when below the float32 of the best so far: the first at the least float32, or the last below it.
+    singles = averages.astype(np.float32)
+    least, first_stop = singles.min(), np.float32(divergence[0])
+    winners = np.flatnonzero(averages < least)[-1:]
+    if not winners.size and least < first_stop:
+        winners = np.flatnonzero(singles == least)[:1]
+    middle = LEVELS + int(winners[0]) + _SMOOTHED // 2 if winners.size and least <= first_stop else LEVELS
     return min((middle + 0.5) * width, amax)
 
 
