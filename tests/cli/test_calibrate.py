@@ -52,6 +52,7 @@ def test_every_algorithm(ptq: Ptq, few: list[str], tmp_path: Path, algorithm: st
     answer = ptq("calibrate", *few, f"--calibAlgo={algorithm}", "--out=r.json")
     assert answer.status == 0, answer.err
     assert read_ranges(tmp_path / "r.json").ranges.method == algorithm
+    assert ("chosen: " in answer.out) == (algorithm in ("default", "mix"))
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_mix_replaces_only_what_hurts(proto: onnx.ModelProto) -> None:
     assert choice.details["base"] == "bad"
     assert choice.tensors["x"] == good["x"]
     assert {name: r for name, r in choice.tensors.items() if name != "x"} == {"y": good["y"], "f": good["f"]}
-    assert verdict(choice.details).startswith("chosen: bad, other methods tried for 1 tensors (")
+    assert verdict(choice.details).startswith("chosen: bad, other methods tried for 1 tensor (")
     sensitive = choice.details["sensitive"]
     assert isinstance(sensitive, dict)
     assert list(sensitive) == ["x"]

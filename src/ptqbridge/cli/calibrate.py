@@ -104,6 +104,8 @@ def _ranges(invocation: Invocation, out: str, speaker: Speaker) -> dict[str, Any
     from ptqbridge.quantize.alone import find_ranges
     from ptqbridge.quantize.formats import Form, form_of, render
     from ptqbridge.quantize.formats.trt_cache import version_number
+    from ptqbridge.quantize.methods import SEARCHES
+    from ptqbridge.quantize.search import verdict
     from ptqbridge.report.calibration import converted
 
     options, form = invocation.options, form_of(out)
@@ -140,6 +142,8 @@ def _ranges(invocation: Invocation, out: str, speaker: Speaker) -> dict[str, Any
     ranges = found.ranges
     made, over = counted(len(ranges.tensors), "range"), counted(ranges.samples, "sample")
     speaker.line(f"{made} by {ranges.method} over {over}, as {form}")
+    if ranges.method in SEARCHES:
+        speaker.line(verdict(ranges.details))
     return {
         "form": str(form),
         "scheme": scheme,

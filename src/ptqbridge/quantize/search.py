@@ -26,6 +26,7 @@ from ptqbridge.quantize.memory import give_back
 from ptqbridge.quantize.prepare import prepare
 from ptqbridge.quantize.ranges import TensorRange
 from ptqbridge.quantize.twin import Roots, make_twin, rounded_tensors, rounding, run_floats
+from ptqbridge.wording import counted
 
 Candidates = Mapping[str, Mapping[str, TensorRange]]
 """Method -> tensor -> range. Of equally good methods the first one wins."""
@@ -221,8 +222,8 @@ def verdict(details: Mapping[str, Any]) -> str:
     scores = ", ".join(f"{method} {score:.6f}" for method, score in details["candidates"].items())
     if "winner" in details:
         return f"chosen: {details['winner']} ({details['metric']}: {scores})"
-    others = len(details["sensitive"])
-    return f"chosen: {details['base']}, other methods tried for {others} tensors ({details['metric']}: {scores})"
+    others = counted(len(details["sensitive"]), "tensor")
+    return f"chosen: {details['base']}, other methods tried for {others} ({details['metric']}: {scores})"
 
 
 def _best(scores: Mapping[str, float]) -> str:

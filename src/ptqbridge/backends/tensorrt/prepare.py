@@ -31,9 +31,11 @@ from ptqbridge.quantize.explicit import explicit_placement, quantize_explicit
 from ptqbridge.quantize.formats.forms import Form
 from ptqbridge.quantize.formats.reading import read_ranges
 from ptqbridge.quantize.formats.writing import write_ranges
+from ptqbridge.quantize.methods import SEARCHES
 from ptqbridge.quantize.prepare import prepare as prepare_graph
 from ptqbridge.quantize.prune import prune_two_of_four
 from ptqbridge.quantize.ranges import Ranges
+from ptqbridge.quantize.search import verdict
 from ptqbridge.quantize.verify import float_tensors
 from ptqbridge.wording import counted
 
@@ -230,6 +232,8 @@ class _Work:
             data_fingerprint=samples.fingerprint,
             scheme=SCHEME,
         )
+        if algorithm in SEARCHES:
+            self.say(verdict(ranges.details))
         self.done.notes += remarks(samples)
         self.done.facts["calibration"] = {
             "algorithm": ranges.method,
