@@ -29,7 +29,7 @@ test:  ## all tests that need no vendor tool
 test-real:  ## tests with the real vendor tools; installs hb_mapper and the TensorRT bindings first, elsewhere
 	@$(ENV_PYTHON) && tool=$$(bash scripts/real_env.sh "$$py") && \
 	bindings=$$(bash scripts/trt_bindings.sh "$$py") && bash scripts/real_sshd.sh && \
-	PTQBRIDGE_HB_MAPPER=$$tool PTQBRIDGE_TRT_BINDINGS=$$bindings "$$py" -m pytest -q tests/real $(ARGS)
+	PTQBRIDGE_HB_MAPPER=$$tool PTQBRIDGE_TRT_BINDINGS=$$bindings "$$py" -m pytest -n 2 --dist loadfile -q tests/real $(ARGS)
 
 lint:  ## ruff, mypy, import-linter; all of them, even after a finding
 	@$(ENV_PYTHON) || exit 1; status=0; \
