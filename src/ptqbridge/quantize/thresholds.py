@@ -125,6 +125,7 @@ def merged_divergences(
 ) -> npt.NDArray[np.float64]:
     """Kullback-Leibler divergence of clipping after ``i`` bins for each ``i`` in ``stops``, with groups of equal width.
 
+    ``counts`` has shape (bins,), ``stops`` (n,) with values in ``levels..bins``; the answer is (n,), in nats.
     As ``entropy_divergences``, but all groups have ``i // levels`` bins, the last one also what is left over, and
     everything beyond ``i`` is added to bin ``i - 1`` in any case, which then counts as filled. Where the last group
     holds nothing of its own, the divergence is infinite.
@@ -196,14 +197,15 @@ def entropy_threshold(counts: npt.NDArray[np.int64], width: float, amax: float, 
 
 
 def horizon_kl_threshold(counts: npt.NDArray[np.int64], width: float, amax: float) -> float:
-    """The threshold that Horizon's hb_mapper chooses with ``calibration_type: kl``.
+    """The threshold that Horizon's hb_mapper chooses with ``calibration_type: kl``, in the unit of ``width``.
 
-    The histogram has bins of ``width``, the largest magnitude of the first batch over 1024. With the first bin cleared,
-    ``merged_divergences`` is taken at each stop from 128 on that is short of the whole histogram, rounded down to
-    millionths, and averaged over every 9 neighbouring stops. The first least average wins, and the threshold is the
-    middle of the bin at its middle stop: (i + 4.5) * width for the stops i to i + 8, at most ``amax``. Where no average
-    is below the divergence of stop 128 itself, it is the middle of bin 128. When everything lies in the last bin, as
-    for a constant tensor, no stop says anything, and it is the middle of the ninth bin from the end.
+    The histogram ``counts``, of shape (bins,), has bins of ``width``, the largest magnitude of the first batch over
+    1024. With the first bin cleared, ``merged_divergences`` is taken at each stop from 128 on that is short of the
+    whole histogram, rounded down to millionths, and averaged over every 9 neighbouring stops. The first least average
+    wins, and the threshold is the middle of the bin at its middle stop: (i + 4.5) * width for the stops i to i + 8, at
+    most ``amax``. Where no average is below the divergence of stop 128 itself, it is the middle of bin 128. When
+    everything lies in the last bin, as for a constant tensor, no stop says anything, and it is the middle of the ninth
+    bin from the end.
 
     The rule was found from some thousand histograms given to the calibrating operator of version 1.24.3. It works in
     float32 (the averages are doubles, and the least one so far is kept as float32); here all but that is in doubles.
